@@ -1,0 +1,188 @@
+import { StartError } from './errors.ts'
+import { logLevels } from './log.ts'
+
+/**
+ * The only reader of the environment: a table of settings, and a pure function from the environment and
+ * the flags of `serve` to a `Config`. A setting that does not exist or does not parse stops the start with a
+ * sentence that names it (contract §2).
+ */
+export const settings = {
+  dataDir: {
+    variable: 'TOLLGATE_DATA_DIR',
+    fallback: './.tollgate',
+    meaning: 'Folder of the embedded database, the journal and generated secrets.',
+    parse: text,
+  },
+  inferenceListen: {
+    variable: 'TOLLGATE_INFERENCE_LISTEN',
+    fallback: '127.0.0.1:8000',
+    meaning: 'Address of the inference listener, host:port; port 0 takes a free one.',
+    parse: listenAddress,
+  },
+  managementListen: {
+    variable: 'TOLLGATE_MANAGEMENT_LISTEN',
+    fallback: '127.0.0.1:8001',
+    meaning: 'Address of the management listener, host:port; port 0 takes a free one.',
+    parse: listenAddress,
+  },
+  operatorKey: {
+    variable: 'TOLLGATE_OPERATOR_KEY',
+    fallback: null,
+    meaning: 'Operator key. Generated and kept in the data folder when not set.',
+    parse: key,
+  },
+  bootstrapKey: {
+    variable: 'TOLLGATE_BOOTSTRAP_KEY',
+    fallback: null,
+    meaning:
+      'Full-access key of the first workspace, made when the database is empty. Generated and printed once when not set.',
+    parse: key,
+  },
+  masterKey: {
+    variable: 'TOLLGATE_MASTER_KEY',
+    fallback: null,
+    meaning: '32 bytes in base64 that encrypt stored secrets. Generated and kept in the data folder when not set.',
+    parse: masterKey,
+  },
+  logLevel: {
+    variable: 'TOLLGATE_LOG_LEVEL',
+    fallback: 'info',
+    meaning: `How much is logged: ${logLevels.join(', ')}.`,
+    parse: oneOf(logLevels),
+  },
+  journalSync: {
+    variable: 'TOLLGATE_JOURNAL_SYNC',
+    fallback: 'normal',
+    meaning: 'What a billing event survives before its response ends: normal, a killed process; full, a power cut too.',
+    parse: oneOf(['normal', 'full']),
+  },
+  requestBodyBytesMax: {
+    variable: 'TOLLGATE_REQUEST_BODY_BYTES_MAX',
+    fallback: String(32 * 1024 * 1024),
+    meaning: 'Largest body of an inference request, in bytes.',
+    parse: wholeNumber({ least: 1024, most: 1024 * 1024 * 1024 }),
+  },
+  requestBodyTimeoutMs: {
+    variable: 'TOLLGATE_REQUEST_BODY_TIMEOUT_MS',
+    fallback: '60000',
+    meaning: 'How long a client may take to send its request, in milliseconds.',
+    parse: wholeNumber({ least: 100, most: 3_600_000 }),
+  },
+  connectTimeoutMs: {
+    variable: 'TOLLGATE_CONNECT_TIMEOUT_MS',
+    fallback: '5000',
+    meaning: 'How long a connection to an upstream may take, in milliseconds.',
+    parse: wholeNumber({ least: 10, most: 600_000 }),
+  },
+  firstByteTimeoutMs: {
+    variable: 'TOLLGATE_FIRST_BYTE_TIMEOUT_MS',
+    fallback: '600000',
+    meaning: 'How long an upstream may take to its first byte, in milliseconds.',
+    parse: wholeNumber({ least: 10, most: 3_600_000 }),
+  },
+  idleTimeoutMs: {
+    variable: 'TOLLGATE_IDLE_TIMEOUT_MS',
+    fallback: '300000',
+    meaning: 'How long an upstream may pause within a response, in milliseconds.',
+    parse: wholeNumber({ least: 10, most: 3_600_000 }),
+  },
+  shutdownTimeoutMs: {
+    variable: 'TOLLGATE_SHUTDOWN_TIMEOUT_MS',
+    fallback: '30000',
+    meaning: 'How long requests in flight may take to finish after SIGTERM, in milliseconds.',
+    parse: wholeNumber({ least: 0, most: 3_600_000 }),
+  },
+} as const satisfies Record<string, Setting>
+
+export interface Setting {
+  variable: `TOLLGATE_${string}`
+  fallback: string | null
+  meaning: string
+  /** Returns the value, or throws an Error whose message completes "VARIABLE must …". */
+  parse: (text: string) => unknown
+}
+
+export interface ListenAddress {
+  host: string
+  port: number
+}
+
+type SettingName = keyof typeof settings
+
+export type Config = {
+  readonly [Name in SettingName]: (typeof settings)[Name]['fallback'] extends null
+    ? ReturnType<(typeof settings)[Name]['parse']> | null
+    : ReturnType<(typeof settings)[Name]['parse']>
+}
+
+/**
+ * The configuration of one process. `flags` are values given on the command line, by variable name; they
+ * win over the environment. Throws `StartError` on an unknown or malformed setting.
+ */
+export function readConfig(
+  environment: Record<string, string | undefined>,
+  flags: Record<string, string | undefined> = {},
+): Config {
+  const known = new Set<string>(Object.values(settings).map((setting) => setting.variable))
+  for (const name of Object.keys(environment)) {
+    if (name.startsWith('TOLLGATE_') && !known.has(name)) {
+      throw new StartError(`${name} is not a setting of Tollgate. \`tollgate serve --help\` lists them all.`)
+    }
+  }
+  const read = ({ variable, fallback, parse }: Setting) => {
+    const given = flags[variable] ?? environment[variable] ?? fallback
+    if (given === null) return null
+    try {
+      return parse(given)
+    } catch (error) {
+      throw new StartError(`${variable} must ${error instanceof Error ? error.message : String(error)}.`)
+    }
+  }
+  return Object.fromEntries(Object.entries(settings).map(([name, setting]) => [name, read(setting)])) as Config
+}
+
+/** The process's own environment, for the command line to hand to `readConfig`. */
+export function processEnvironment(): Record<string, string | undefined> {
+  return process.env
+}
+
+function text(given: string): string {
+  if (given === '') throw new Error('not be empty')
+  return given
+}
+
+function key(given: string): string {
+  if (!/^[\x21-\x7e]{16,256}$/.test(given)) throw new Error('be 16 to 256 printable ASCII characters without spaces')
+  return given
+}
+
+function masterKey(given: string): Buffer {
+  const bytes = Buffer.from(given, 'base64')
+  if (bytes.length !== 32) throw new Error(`be 32 bytes in base64; it decodes to ${bytes.length}`)
+  return bytes
+}
+
+function listenAddress(given: string): ListenAddress {
+  const match = /^(?:\[(?<ipv6>[0-9a-fA-F:.]+)\]|(?<host>[^:[\]]+)):(?<port>\d{1,5})$/.exec(given)
+  const port = Number(match?.groups?.['port'])
+  if (!match?.groups || port > 65_535) throw new Error(`be host:port, like 127.0.0.1:8000; it is '${given}'`)
+  return { host: match.groups['ipv6'] ?? match.groups['host'] ?? '', port }
+}
+
+function oneOf<const Value extends string>(values: readonly Value[]): (given: string) => Value {
+  return (given) => {
+    const value = values.find((candidate) => candidate === given)
+    if (value === undefined) throw new Error(`be one of ${values.join(', ')}; it is '${given}'`)
+    return value
+  }
+}
+
+function wholeNumber({ least, most }: { least: number; most: number }): (given: string) => number {
+  return (given) => {
+    const value = Number(given)
+    if (!/^\d+$/.test(given) || value < least || value > most) {
+      throw new Error(`be a whole number from ${least} to ${most}; it is '${given}'`)
+    }
+    return value
+  }
+}

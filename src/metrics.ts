@@ -1,0 +1,112 @@
+import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client'
+
+/**
+ * One function per event of the business; names and labels of the series stand here and nowhere else. No
+ * label grows with the number of customers (contract §15).
+ */
+export type Metrics = ReturnType<typeof openMetrics>
+
+export function openMetrics() {
+  const registry = new Registry()
+  collectDefaultMetrics({ register: registry, prefix: 'tollgate_' })
+  const registers = [registry]
+  const seconds = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300]
+
+  const requests = new Counter({
+    name: 'tollgate_requests_total',
+    help: 'Inference requests answered, by slug and status.',
+    labelNames: ['slug', 'status'],
+    registers,
+  })
+  const tokens = new Counter({
+    name: 'tollgate_tokens_total',
+    help: 'Tokens recorded, by slug and kind (input, output, cached_input).',
+    labelNames: ['slug', 'kind'],
+    registers,
+  })
+  const refusals = new Counter({
+    name: 'tollgate_limit_refusals_total',
+    help: 'Requests refused with 429, by kind of limit, type and unit.',
+    labelNames: ['limit', 'type', 'unit'],
+    registers,
+  })
+  const upstreamSeconds = new Histogram({
+    name: 'tollgate_upstream_seconds',
+    help: 'Time from sending a request upstream to the end of its answer.',
+    buckets: seconds,
+    registers,
+  })
+  const firstByteSeconds = new Histogram({
+    name: 'tollgate_time_to_first_byte_seconds',
+    help: "Time from sending a request upstream to the first byte of its answer's body.",
+    buckets: seconds,
+    registers,
+  })
+  const overheadSeconds = new Histogram({
+    name: 'tollgate_overhead_seconds',
+    help: 'Time from a request being read whole to its being sent upstream.',
+    buckets: seconds,
+    registers,
+  })
+  const upstreamFailures = new Counter({
+    name: 'tollgate_upstream_failures_total',
+    help: 'Attempts at a target that failed, by reason.',
+    labelNames: ['reason'],
+    registers,
+  })
+  const outcomes = new Counter({
+    name: 'tollgate_events_recorded_total',
+    help: 'Billing events written to the journal, by outcome and source of their token counts.',
+    labelNames: ['outcome', 'usage_source'],
+    registers,
+  })
+  const unrecorded = new Counter({
+    name: 'tollgate_events_unrecorded_total',
+    help: 'Responses that upstream served and whose event could not be written. Must stay 0: raise an alarm.',
+    registers,
+  })
+  const openStreams = new Gauge({
+    name: 'tollgate_open_streams',
+    help: 'Streamed responses in flight.',
+    registers,
+  })
+  const journalDepth = new Gauge({
+    name: 'tollgate_journal_events',
+    help: 'Billing events in the journal that the ledger does not have yet.',
+    registers,
+  })
+  const shippingFailures = new Counter({
+    name: 'tollgate_shipping_failures_total',
+    help: 'Attempts to move events from the journal to the ledger that failed.',
+    registers,
+  })
+
+  return {
+    registry,
+    requestAnswered: ({ slug, status }: { slug: string; status: number }) =>
+      requests.inc({ slug, status: String(status) }),
+    limitRefused: (labels: { limit: string; type: string; unit: string }) => refusals.inc(labels),
+    upstreamFailed: (reason: string) => upstreamFailures.inc({ reason }),
+    requestForwarded: ({ overheadMs }: { overheadMs: number }) => overheadSeconds.observe(overheadMs / 1000),
+    upstreamFirstByte: ({ waitedMs }: { waitedMs: number }) => firstByteSeconds.observe(waitedMs / 1000),
+    upstreamEnded: ({ tookMs }: { tookMs: number }) => upstreamSeconds.observe(tookMs / 1000),
+    streamOpened: () => openStreams.inc(),
+    streamClosed: () => openStreams.dec(),
+    eventRecorded: (event: {
+      slug: string
+      outcome: string
+      usageSource: string
+      inputTokens: number
+      outputTokens: number
+      cachedInputTokens: number
+    }) => {
+      outcomes.inc({ outcome: event.outcome, usage_source: event.usageSource })
+      tokens.inc({ slug: event.slug, kind: 'input' }, event.inputTokens)
+      tokens.inc({ slug: event.slug, kind: 'output' }, event.outputTokens)
+      tokens.inc({ slug: event.slug, kind: 'cached_input' }, event.cachedInputTokens)
+    },
+    eventUnrecorded: () => unrecorded.inc(),
+    journalDepth: (events: number) => journalDepth.set(events),
+    shippingFailed: () => shippingFailures.inc(),
+  }
+}
