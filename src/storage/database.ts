@@ -1,5 +1,6 @@
 import { chmodSync, closeSync, openSync } from 'node:fs'
-import { type Dialect, Kysely, type Transaction as KyselyTransaction, Migrator } from 'kysely'
+import { type Dialect, Kysely, type Transaction as KyselyTransaction } from 'kysely'
+import { Migrator } from 'kysely/migration'
 import { migrations } from './migrations/index.ts'
 import { nodeSqliteDialect, openSqliteFile } from './sqlite.ts'
 import type { Tables } from './tables.ts'
