@@ -1,0 +1,345 @@
+import { z } from 'zod'
+import type { Clock } from '../clock.ts'
+import { ApiError, invalid, notFound } from '../errors.ts'
+import { newId } from '../id.ts'
+import { cascadingViolation, effectiveModels, type GroupOnPath, limitEnforcements } from '../limits/effective-limits.ts'
+import type { ChangeLog } from '../storage/change-log.ts'
+import type { Queries, Transaction } from '../storage/database.ts'
+import { type PageRequest, Pagination, page, pageQuery, pageStart } from '../storage/page.ts'
+import type { GroupRow } from '../storage/tables.ts'
+import { refuseDuplicate } from '../storage/unique-violation.ts'
+import { EffectiveModelConfig, type ModelConfig, ModelConfigs } from './model-config.ts'
+import { owned } from './owned.ts'
+import { defineRoute, type Route } from './route.ts'
+import { Timestamp, timestamp } from './timestamp.ts'
+
+const depthMax = 5
+
+const name = z.string().max(255).nullable().describe('For people; changes at will.')
+const external_entity_id = z
+  .string()
+  .min(1)
+  .max(255)
+  .describe("The lab's own id for this customer, plan or project: unique in the workspace, never changed.")
+const LimitEnforcement = z.enum(limitEnforcements).meta({ id: 'LimitEnforcementV1' })
+
+const GroupMetadata = z.strictObject({ name: name.default(null), external_entity_id }).meta({ id: 'GroupMetadataV1' })
+
+const CreateGroupRequest = z
+  .strictObject({
+    metadata: GroupMetadata,
+    models: ModelConfigs.min(1),
+    hierarchy: z
+      .strictObject({
+        limit_enforcement: LimitEnforcement.nullable()
+          .default(null)
+          .describe("The same in the whole tree. Left out: the parent's, or INDEPENDENT for a root."),
+        parent_group_id: z.string().nullable().default(null).describe('Left out: a root.'),
+      })
+      .meta({ id: 'CreateGroupHierarchyV1' }),
+  })
+  .meta({ id: 'CreateGroupRequestV1' })
+type CreateGroupRequest = z.output<typeof CreateGroupRequest>
+
+const UpdateGroupRequest = z
+  .strictObject({
+    metadata: z.strictObject({ name: name.exactOptional() }).meta({ id: 'UpdateGroupMetadataV1' }).nullish(),
+    models: ModelConfigs.nullish().describe('The whole set: a model that it does not list can no longer be called.'),
+  })
+  .refine(({ metadata, models }) => metadata?.name !== undefined || models != null, {
+    error: 'Give metadata.name, models or both.',
+  })
+  .meta({ id: 'UpdateGroupRequestV1' })
+type UpdateGroupRequest = z.output<typeof UpdateGroupRequest>
+
+const Group = z
+  .object({
+    id: z.string(),
+    metadata: GroupMetadata,
+    models: ModelConfigs,
+    effective_models: z.array(EffectiveModelConfig).describe('What is enforced, inherited limits included.'),
+    hierarchy: z
+      .object({ limit_enforcement: LimitEnforcement, parent_group_id: z.string().nullable() })
+      .meta({ id: 'GroupHierarchyV1' }),
+    created_at: Timestamp,
+  })
+  .meta({ id: 'GroupV1' })
+type Group = z.output<typeof Group>
+
+const Groups = z.object({ items: z.array(Group), pagination: Pagination }).meta({ id: 'GroupsResponseV1' })
+type Groups = z.output<typeof Groups>
+
+const GroupTombstone = z
+  .object({ id: z.string(), metadata: GroupMetadata, deleted_at: Timestamp })
+  .meta({ id: 'GroupTombstoneV1' })
+type GroupTombstone = z.output<typeof GroupTombstone>
+
+export interface GroupParts {
+  changeLog: ChangeLog
+  clock: Clock
+}
+
+/** The customer tree (contract §7). */
+export function groupRoutes(parts: GroupParts): Route[] {
+  const tag = 'Groups'
+  const path = '/v1/gateway/groups'
+  return [
+    defineRoute({
+      method: 'POST',
+      path,
+      permission: 'groups:manage',
+      summary: 'Create a group',
+      tag,
+      body: CreateGroupRequest,
+      response: Group,
+      errors: ['NOT_FOUND'],
+      handler: ({ workspace, body, transaction }) => createGroup(workspace.id, body, { ...parts, transaction }),
+    }),
+    defineRoute({
+      method: 'GET',
+      path,
+      permission: 'groups:view',
+      summary: 'List groups',
+      tag,
+      query: {
+        ...pageQuery,
+        external_entity_id: external_entity_id.optional().describe('Only the group with this id.'),
+      },
+      response: Groups,
+      handler: ({ workspace, query, queries }) => listGroups(workspace.id, query, queries),
+    }),
+    defineRoute({
+      method: 'GET',
+      path: `${path}/{group_id}`,
+      permission: 'groups:view',
+      summary: 'Get a group',
+      tag,
+      response: Group,
+      handler: ({ workspace, params, queries }) => getGroup(workspace.id, params.group_id, queries),
+    }),
+    defineRoute({
+      method: 'PATCH',
+      path: `${path}/{group_id}`,
+      permission: 'groups:manage',
+      summary: "Change a group's name, models or both",
+      tag,
+      body: UpdateGroupRequest,
+      response: Group,
+      handler: ({ workspace, params, body, transaction }) =>
+        updateGroup(workspace.id, { id: params.group_id, ...body }, { ...parts, transaction }),
+    }),
+    defineRoute({
+      method: 'DELETE',
+      path: `${path}/{group_id}`,
+      permission: 'groups:manage',
+      summary: 'Delete a group with all groups below it, and revoke their keys',
+      tag,
+      response: GroupTombstone,
+      handler: ({ workspace, params, transaction }) =>
+        deleteGroup(workspace.id, params.group_id, { ...parts, transaction }),
+    }),
+  ]
+}
+
+interface WriteParts extends GroupParts {
+  transaction: Transaction
+}
+
+/** A row whose models are read. */
+interface StoredGroup extends Omit<GroupRow, 'models'> {
+  models: ModelConfig[]
+}
+
+/** A group, then its ancestors up to the root. */
+type GroupPath = readonly [StoredGroup, ...StoredGroup[]]
+
+async function createGroup(
+  workspaceId: string,
+  { metadata, models, hierarchy }: CreateGroupRequest,
+  { transaction, changeLog, clock }: WriteParts,
+): Promise<Group> {
+  const parentId = hierarchy.parent_group_id
+  const ancestors = parentId === null ? [] : await lockPath(workspaceId, parentId, transaction)
+  const [parent] = ancestors
+  const limit_enforcement = hierarchy.limit_enforcement ?? parent?.limit_enforcement ?? 'INDEPENDENT'
+  if (parent !== undefined && parent.limit_enforcement !== limit_enforcement) {
+    throw invalid('hierarchy.limit_enforcement', `The tree of the parent group is ${parent.limit_enforcement}.`)
+  }
+  if (ancestors.length >= depthMax) {
+    throw invalid('hierarchy.parent_group_id', `A tree is at most ${depthMax} groups deep.`)
+  }
+
+  const id = newId(clock.now())
+  const group: StoredGroup = {
+    id,
+    workspace_id: workspaceId,
+    ...metadata,
+    parent_group_id: parentId,
+    path: [id, ...ancestors.map((ancestor) => ancestor.id)].join('/'),
+    limit_enforcement,
+    models,
+    created_at: clock.now(),
+  }
+  refuseCascadingViolation(group, { ancestors, descendants: [] })
+  await refuseDuplicate(transaction.queries.insertInto('groups').values(toRow(group)).execute(), () =>
+    invalid('metadata.external_entity_id', `There is already a group with the id '${metadata.external_entity_id}'.`),
+  )
+  changeLog.record(transaction, { kind: 'group', groupId: id })
+  return toGroup([group, ...ancestors])
+}
+
+async function listGroups(
+  workspaceId: string,
+  { external_entity_id, ...request }: PageRequest & { external_entity_id?: string | undefined },
+  queries: Queries,
+): Promise<Groups> {
+  const rows = await queries
+    .selectFrom('groups')
+    .selectAll()
+    .where('workspace_id', '=', workspaceId)
+    .$if(external_entity_id !== undefined, (query) => query.where('external_entity_id', '=', external_entity_id ?? ''))
+    .where('id', '>', pageStart(request))
+    .orderBy('id')
+    .limit(request.limit + 1)
+    .execute()
+  const pathOf = await readPaths(workspaceId, rows, queries)
+  return page(rows, request, (row) => toGroup(pathOf(row)))
+}
+
+async function getGroup(workspaceId: string, id: string, queries: Queries): Promise<Group> {
+  const row = await findGroup(workspaceId, id, queries)
+  const pathOf = await readPaths(workspaceId, [row], queries)
+  return toGroup(pathOf(row))
+}
+
+async function updateGroup(
+  workspaceId: string,
+  { id, metadata, models }: UpdateGroupRequest & { id: string },
+  { transaction, changeLog }: WriteParts,
+): Promise<Group> {
+  const [group, ...ancestors] = await lockPath(workspaceId, id, transaction)
+  const changed: StoredGroup = {
+    ...group,
+    name: metadata?.name === undefined ? group.name : metadata.name,
+    models: models ?? group.models,
+  }
+  const descendants = await readDescendants(workspaceId, id, transaction.queries)
+  refuseCascadingViolation(changed, { ancestors, descendants })
+  await transaction.queries.updateTable('groups').set(toRow(changed)).where('id', '=', id).execute()
+  changeLog.record(transaction, { kind: 'group', groupId: id })
+  return toGroup([changed, ...ancestors])
+}
+
+async function deleteGroup(
+  workspaceId: string,
+  id: string,
+  { transaction, changeLog, clock }: WriteParts,
+): Promise<GroupTombstone> {
+  const { queries } = transaction
+  const [{ name, external_entity_id }] = await lockPath(workspaceId, id, transaction)
+  const deletedAt = clock.now()
+  const subtree = [id, ...(await readDescendants(workspaceId, id, queries)).map((group) => group.id)]
+  await queries
+    .updateTable('federated_keys')
+    .set({ revoked_at: deletedAt })
+    .where('group_id', 'in', subtree)
+    .where('revoked_at', 'is', null)
+    .execute()
+  await queries.deleteFrom('groups').where('id', 'in', subtree).execute()
+  changeLog.record(transaction, { kind: 'group', groupId: id })
+  return { id, metadata: { name, external_entity_id }, deleted_at: timestamp(deletedAt) }
+}
+
+/** The group's row: 403 where another workspace has it, 404 where nobody does. */
+export async function findGroup(workspaceId: string, id: string, queries: Queries): Promise<GroupRow> {
+  const row = await queries.selectFrom('groups').selectAll().where('id', '=', id).executeTakeFirst()
+  return owned(workspaceId, row, 'group')
+}
+
+/** The path of a group about to be changed; until the transaction ends nobody else changes its tree. */
+async function lockPath(workspaceId: string, id: string, { queries }: Transaction): Promise<GroupPath> {
+  const row = await findGroup(workspaceId, id, queries)
+  // An update that changes nothing takes the row's lock in either engine.
+  await queries
+    .updateTable('groups')
+    .set(({ ref }) => ({ name: ref('name') }))
+    .where('id', '=', row.path.split('/').at(-1) ?? id)
+    .execute()
+  const pathOf = await readPaths(workspaceId, [row], queries)
+  return pathOf(row)
+}
+
+/** The paths of `rows`, read in one query however many they are. */
+async function readPaths(
+  workspaceId: string,
+  rows: readonly GroupRow[],
+  queries: Queries,
+): Promise<(row: GroupRow) => GroupPath> {
+  const ids = new Set(rows.flatMap(({ path }) => path.split('/')))
+  const onPaths = await queries
+    .selectFrom('groups')
+    .selectAll()
+    .where('workspace_id', '=', workspaceId)
+    .where('id', 'in', [...ids])
+    .execute()
+  const byId = new Map(onPaths.map((row) => [row.id, toStoredGroup(row)]))
+  return ({ path }) => {
+    const [group, ...ancestors] = path
+      .split('/')
+      .map((id) => byId.get(id))
+      .filter((found) => found !== undefined)
+    if (group === undefined) throw notFound('group')
+    return [group, ...ancestors]
+  }
+}
+
+async function readDescendants(workspaceId: string, id: string, queries: Queries): Promise<StoredGroup[]> {
+  const rows = await queries
+    .withRecursive('descendants', (query) =>
+      query
+        .selectFrom('groups')
+        .selectAll()
+        .where('workspace_id', '=', workspaceId)
+        .where('parent_group_id', '=', id)
+        .unionAll(
+          query
+            .selectFrom('groups')
+            .innerJoin('descendants', 'descendants.id', 'groups.parent_group_id')
+            .selectAll('groups'),
+        ),
+    )
+    .selectFrom('descendants')
+    .selectAll()
+    .execute()
+  return rows.map(toStoredGroup)
+}
+
+function refuseCascadingViolation(
+  group: StoredGroup,
+  surroundings: { ancestors: readonly GroupOnPath[]; descendants: readonly GroupOnPath[] },
+): void {
+  if (group.limit_enforcement !== 'CASCADING') return
+  const violation = cascadingViolation(group, surroundings)
+  if (violation === null) return
+  throw new ApiError('VALIDATION_ERROR', { message: 'Child group exceeds parent group limit.' })
+}
+
+function toStoredGroup(row: GroupRow): StoredGroup {
+  return { ...row, models: JSON.parse(row.models) }
+}
+
+function toRow(group: StoredGroup): GroupRow {
+  return { ...group, models: JSON.stringify(group.models) }
+}
+
+function toGroup(path: GroupPath): Group {
+  const [{ id, name, external_entity_id, models, limit_enforcement, parent_group_id, created_at }] = path
+  return {
+    id,
+    metadata: { name, external_entity_id },
+    models,
+    effective_models: effectiveModels(limit_enforcement, path),
+    hierarchy: { limit_enforcement, parent_group_id },
+    created_at: timestamp(created_at),
+  }
+}

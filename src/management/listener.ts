@@ -1,0 +1,106 @@
+import { randomUUID } from 'node:crypto'
+import swagger from '@fastify/swagger'
+import apiReference from '@scalar/fastify-api-reference'
+import Fastify, { type FastifyInstance, type FastifyRequest } from 'fastify'
+import { keyHash } from '../access/api-key.ts'
+import type { Clock } from '../clock.ts'
+import { ApiError, notFound } from '../errors.ts'
+import type { Log } from '../log.ts'
+import type { Metrics } from '../metrics.ts'
+import type { ChangeLog } from '../storage/change-log.ts'
+import type { Database } from '../storage/database.ts'
+import { answerMalformedHttp, errorAnswer, toApiError } from './error-answers.ts'
+import { federatedKeyRoutes } from './federated-keys.ts'
+import { groupRoutes } from './groups.ts'
+import { metricsRoutes } from './metrics-page.ts'
+import { mountRoutes } from './mount-routes.ts'
+import { openApiOptions } from './openapi.ts'
+import { mountPages } from './pages.ts'
+import type { Route } from './route.ts'
+import { workspaceRoutes } from './workspaces.ts'
+
+export interface ManagementParts {
+  database: Database
+  changeLog: ChangeLog
+  clock: Clock
+  log: Log
+  metrics: Metrics
+  operatorKey: string
+  /** Whether this node can serve: what `/health/ready` answers. */
+  ready: () => boolean
+  /** Longest time a client may take to send its whole request. */
+  requestTimeoutMs?: number
+}
+
+const bodyBytesMax = 1024 * 1024
+
+/**
+ * The management listener (contract §2, §4): the REST API, its OpenAPI document at `/v1/spec`, readable docs at
+ * `/docs`, `/metrics` and `/health/*`. Ready for `listen`; `close` waits for the requests in flight.
+ */
+export async function openManagementListener(parts: ManagementParts): Promise<FastifyInstance> {
+  const { database, log, operatorKey, requestTimeoutMs = 30_000 } = parts
+  const server = Fastify({
+    bodyLimit: bodyBytesMax,
+    requestTimeout: requestTimeoutMs,
+    http: { connectionsCheckingInterval: Math.min(requestTimeoutMs, 5_000) },
+    genReqId: () => randomUUID(),
+    exposeHeadRoutes: false,
+    routerOptions: { maxParamLength: 500 },
+    clientErrorHandler: (error, socket) => answerMalformedHttp(error, socket, randomUUID()),
+    // Comes before any hook, and only for a path that cannot be decoded.
+    frameworkErrors: (error, request, reply) => {
+      reply.raw
+        .writeHead(400, { 'content-type': 'application/json', 'x-request-id': request.id })
+        .end(JSON.stringify(errorAnswer(toApiError(error))))
+    },
+  })
+
+  server.addHook('onRequest', async (request, reply) => {
+    reply.header('x-request-id', request.id)
+  })
+  server.setErrorHandler((error: Error, request, reply) => {
+    const refusal = toApiError(error)
+    if (refusal.code === 'INTERNAL') log.error({ requestId: request.id, err: error }, 'management request failed')
+    if (refusal.code === 'UNAUTHORIZED') reply.header('www-authenticate', 'Bearer')
+    if (refusal.retryAfterMs !== undefined) {
+      reply.header('retry-after', String(Math.max(1, Math.ceil(refusal.retryAfterMs / 1000))))
+    }
+    return reply.code(refusal.status).type('application/json').send(errorAnswer(refusal))
+  })
+  server.setNotFoundHandler(() => {
+    throw notFound('route')
+  })
+  acceptEmptyJson(server)
+
+  await server.register(swagger, openApiOptions)
+  await server.register((scope, _options, done) => {
+    mountRoutes(scope, routes(parts), { database, operatorKeyHash: keyHash(operatorKey) })
+    done()
+  })
+  mountPages(server, parts)
+  await server.register(apiReference, { routePrefix: '/docs' })
+  await server.ready()
+  return server
+}
+
+function routes(parts: ManagementParts): Route[] {
+  return [...workspaceRoutes(parts), ...groupRoutes(parts), ...federatedKeyRoutes(parts), ...metricsRoutes(parts)]
+}
+
+/** Many clients name a content type where they send no body: an empty one counts as none. */
+function acceptEmptyJson(server: FastifyInstance): void {
+  server.removeContentTypeParser('application/json')
+  server.addContentTypeParser(
+    'application/json',
+    { parseAs: 'string' },
+    async (_request: FastifyRequest, body: string) => {
+      if (body === '') return undefined
+      try {
+        return JSON.parse(body)
+      } catch (cause) {
+        throw new ApiError('VALIDATION_ERROR', { message: 'The request body is not valid JSON.', cause })
+      }
+    },
+  )
+}

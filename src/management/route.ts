@@ -1,0 +1,110 @@
+import { z } from 'zod'
+import type { OperatorPermission, Permission } from '../access/permissions.ts'
+import type { ErrorCode } from '../errors.ts'
+import type { Queries, Transaction } from '../storage/database.ts'
+import type { OperatorCaller, WorkspaceCaller } from './authentication.ts'
+
+/**
+ * One route of the management API, declared once: from this come who may call it, the types of what its handler
+ * gets, the validation of both directions, and its entry in the OpenAPI document.
+ *
+ * A handler returns the answer or throws an `ApiError`. Whatever changes something (every method but GET) runs in
+ * one transaction, which ends with the handler: an error leaves nothing behind, and what the handler announced on
+ * the change log takes effect after the commit, before the answer.
+ */
+export function defineRoute<
+  Method extends RouteMethod,
+  Path extends string,
+  Needed extends Permission,
+  Answer extends z.ZodType,
+  Query extends z.ZodRawShape = Record<never, never>,
+  Body extends StrictObject = EmptyObject,
+>(definition: RouteDefinition<Method, Path, Needed, Query, Body, Answer>): Route {
+  const { method, path, permission, summary, tag, query, body, response, contentType, errors = [] } = definition
+  return {
+    method,
+    path,
+    permission,
+    summary,
+    tag,
+    errors,
+    contentType: contentType ?? 'application/json',
+    params: pathParameters(path),
+    query: z.strictObject(query ?? {}),
+    body,
+    response,
+    // The schemas above have parsed what arrives here, and authentication has judged by `permission`.
+    serve: (input) => definition.handler(input as RouteInput<Method, Path, Needed, Query, Body>),
+  }
+}
+
+export interface RouteDefinition<
+  Method extends RouteMethod,
+  Path extends string,
+  Needed extends Permission,
+  Query extends z.ZodRawShape,
+  Body extends StrictObject,
+  Answer extends z.ZodType,
+> {
+  method: Method
+  /** As OpenAPI writes it, `/v1/gateway/groups/{group_id}`; each name in braces is a string in `params`. */
+  path: Path
+  /** What the caller must be allowed to do; `src/access/permissions.ts` says who is. */
+  permission: Needed
+  summary: string
+  /** The heading under which the API docs show the route. */
+  tag: string
+  query?: Query
+  /** Fields that it does not know are refused (contract §4). */
+  body?: Body
+  /** What is not declared here does not leave, whatever the handler returns. */
+  response: Answer
+  /** Of the 200; JSON when left out. */
+  contentType?: string
+  /** Errors that it may answer with beyond those that follow from its path, body and permission. */
+  errors?: readonly ErrorCode[]
+  handler(input: RouteInput<Method, Path, Needed, Query, Body>): Promise<z.output<Answer>>
+}
+
+export type RouteInput<
+  Method extends RouteMethod,
+  Path extends string,
+  Needed extends Permission,
+  Query extends z.ZodRawShape,
+  Body extends StrictObject,
+> = {
+  params: PathParameters<Path>
+  query: z.output<z.ZodObject<Query>>
+  body: z.output<Body>
+} & (Needed extends OperatorPermission ? OperatorCaller : WorkspaceCaller) &
+  (Method extends 'GET' ? { queries: Queries } : { transaction: Transaction })
+
+/** A route whose types have done their work: what the listener serves and the OpenAPI document lists. */
+export interface Route {
+  method: RouteMethod
+  path: string
+  permission: Permission
+  summary: string
+  tag: string
+  errors: readonly ErrorCode[]
+  contentType: string
+  params: z.ZodType
+  query: z.ZodType
+  body: z.ZodType | undefined
+  response: z.ZodType
+  serve(input: object): Promise<unknown>
+}
+
+export type RouteMethod = 'GET' | 'POST' | 'PATCH' | 'DELETE'
+
+type PathParameters<Path extends string> = Path extends `${string}{${infer Name}}${infer Rest}`
+  ? Record<Name, string> & PathParameters<Rest>
+  : unknown
+
+type StrictObject = z.ZodObject<z.ZodRawShape, z.core.$strict>
+type EmptyObject = z.ZodObject<Record<never, never>, z.core.$strict>
+
+function pathParameters(path: string): z.ZodType {
+  const names = [...path.matchAll(/\{(\w+)\}/g)].map(([, name]) => [name, z.string().max(128)])
+  return z.strictObject(Object.fromEntries(names))
+}
