@@ -115,7 +115,8 @@ export function groupRoutes(parts: GroupParts): Route[] {
       summary: 'Get a group',
       tag,
       response: Group,
-      handler: ({ workspace, params, queries }) => getGroup(workspace.id, params.group_id, queries),
+      handler: async ({ workspace, params, queries }) =>
+        toGroup(await findPath(workspace.id, params.group_id, queries)),
     }),
     defineRoute({
       method: 'PATCH',
@@ -159,7 +160,7 @@ async function createGroup(
   { transaction, changeLog, clock }: WriteParts,
 ): Promise<Group> {
   const parentId = hierarchy.parent_group_id
-  const ancestors = parentId === null ? [] : await lockPath(workspaceId, parentId, transaction)
+  const ancestors = parentId === null ? [] : await findPath(workspaceId, parentId, transaction.queries)
   const [parent] = ancestors
   const limit_enforcement = hierarchy.limit_enforcement ?? parent?.limit_enforcement ?? 'INDEPENDENT'
   if (parent !== undefined && parent.limit_enforcement !== limit_enforcement) {
@@ -206,18 +207,12 @@ async function listGroups(
   return page(rows, request, (row) => toGroup(pathOf(row)))
 }
 
-async function getGroup(workspaceId: string, id: string, queries: Queries): Promise<Group> {
-  const row = await findGroup(workspaceId, id, queries)
-  const pathOf = await readPaths(workspaceId, [row], queries)
-  return toGroup(pathOf(row))
-}
-
 async function updateGroup(
   workspaceId: string,
   { id, metadata, models }: UpdateGroupRequest & { id: string },
   { transaction, changeLog }: WriteParts,
 ): Promise<Group> {
-  const [group, ...ancestors] = await lockPath(workspaceId, id, transaction)
+  const [group, ...ancestors] = await findPath(workspaceId, id, transaction.queries)
   const changed: StoredGroup = {
     ...group,
     name: metadata?.name === undefined ? group.name : metadata.name,
@@ -236,7 +231,7 @@ async function deleteGroup(
   { transaction, changeLog, clock }: WriteParts,
 ): Promise<GroupTombstone> {
   const { queries } = transaction
-  const [{ name, external_entity_id }] = await lockPath(workspaceId, id, transaction)
+  const { name, external_entity_id } = await findGroup(workspaceId, id, queries)
   const deletedAt = clock.now()
   const subtree = [id, ...(await readDescendants(workspaceId, id, queries)).map((group) => group.id)]
   await queries
@@ -256,15 +251,9 @@ export async function findGroup(workspaceId: string, id: string, queries: Querie
   return owned(workspaceId, row, 'group')
 }
 
-/** The path of a group about to be changed; until the transaction ends nobody else changes its tree. */
-async function lockPath(workspaceId: string, id: string, { queries }: Transaction): Promise<GroupPath> {
+/** The group and its ancestors. */
+async function findPath(workspaceId: string, id: string, queries: Queries): Promise<GroupPath> {
   const row = await findGroup(workspaceId, id, queries)
-  // An update that changes nothing takes the row's lock in either engine.
-  await queries
-    .updateTable('groups')
-    .set(({ ref }) => ({ name: ref('name') }))
-    .where('id', '=', row.path.split('/').at(-1) ?? id)
-    .execute()
   const pathOf = await readPaths(workspaceId, [row], queries)
   return pathOf(row)
 }

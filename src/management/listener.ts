@@ -9,19 +9,24 @@ import type { Log } from '../log.ts'
 import type { Metrics } from '../metrics.ts'
 import type { ChangeLog } from '../storage/change-log.ts'
 import type { Database } from '../storage/database.ts'
+import type { SecretBox } from '../storage/secret-box.ts'
+import { endpointRoutes } from './endpoints.ts'
 import { answerMalformedHttp, errorAnswer, toApiError } from './error-answers.ts'
 import { federatedKeyRoutes } from './federated-keys.ts'
 import { groupRoutes } from './groups.ts'
 import { metricsRoutes } from './metrics-page.ts'
+import { modelRoutes } from './models.ts'
 import { mountRoutes } from './mount-routes.ts'
 import { openApiOptions } from './openapi.ts'
 import { mountPages } from './pages.ts'
 import type { Route } from './route.ts'
+import { secretRoutes } from './secrets.ts'
 import { workspaceRoutes } from './workspaces.ts'
 
 export interface ManagementParts {
   database: Database
   changeLog: ChangeLog
+  secretBox: SecretBox
   clock: Clock
   log: Log
   metrics: Metrics
@@ -39,7 +44,7 @@ const bodyBytesMax = 1024 * 1024
  * `/docs`, `/metrics` and `/health/*`. Ready for `listen`; `close` waits for the requests in flight.
  */
 export async function openManagementListener(parts: ManagementParts): Promise<FastifyInstance> {
-  const { database, log, operatorKey, requestTimeoutMs = 30_000 } = parts
+  const { database, clock, log, operatorKey, requestTimeoutMs = 30_000 } = parts
   const server = Fastify({
     bodyLimit: bodyBytesMax,
     requestTimeout: requestTimeoutMs,
@@ -75,7 +80,7 @@ export async function openManagementListener(parts: ManagementParts): Promise<Fa
 
   await server.register(swagger, openApiOptions)
   await server.register((scope, _options, done) => {
-    mountRoutes(scope, routes(parts), { database, operatorKeyHash: keyHash(operatorKey) })
+    mountRoutes(scope, routes(parts), { database, clock, operatorKeyHash: keyHash(operatorKey) })
     done()
   })
   mountPages(server, parts)
@@ -85,7 +90,15 @@ export async function openManagementListener(parts: ManagementParts): Promise<Fa
 }
 
 function routes(parts: ManagementParts): Route[] {
-  return [...workspaceRoutes(parts), ...groupRoutes(parts), ...federatedKeyRoutes(parts), ...metricsRoutes(parts)]
+  return [
+    ...workspaceRoutes(parts),
+    ...modelRoutes(parts),
+    ...secretRoutes(parts),
+    ...endpointRoutes(parts),
+    ...groupRoutes(parts),
+    ...federatedKeyRoutes(parts),
+    ...metricsRoutes(parts),
+  ]
 }
 
 /** Many clients name a content type where they send no body: an empty one counts as none. */

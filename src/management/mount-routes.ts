@@ -1,14 +1,18 @@
 import type { FastifyInstance, FastifyRequest } from 'fastify'
 import { serializerCompiler } from 'fastify-type-provider-zod'
-import type { z } from 'zod'
-import type { Database } from '../storage/database.ts'
+import { z } from 'zod'
+import type { Clock } from '../clock.ts'
+import { ApiError } from '../errors.ts'
+import type { Database, Transaction } from '../storage/database.ts'
 import { authenticate, type Caller } from './authentication.ts'
 import { schemaError } from './error-answers.ts'
 import { routeSchema } from './openapi.ts'
+import { RequestRate } from './request-rate.ts'
 import type { Route } from './route.ts'
 
 export interface MountParts {
   database: Database
+  clock: Clock
   operatorKeyHash: string
 }
 
@@ -19,13 +23,14 @@ export interface MountParts {
 export function mountRoutes(
   server: FastifyInstance,
   routes: readonly Route[],
-  { database, operatorKeyHash }: MountParts,
+  { database, clock, operatorKeyHash }: MountParts,
 ): void {
   server.setValidatorCompiler<z.ZodType>(({ schema }) => (given) => {
     const parsed = schema.safeParse(given ?? {})
     return parsed.success ? { value: parsed.data } : { error: schemaError(parsed.error) }
   })
   server.setSerializerCompiler(serializerCompiler)
+  const rate = new RequestRate(clock)
   const callers = new WeakMap<FastifyRequest, Caller>()
 
   for (const route of routes) {
@@ -38,17 +43,49 @@ export function mountRoutes(
           { authorization: request.headers.authorization, permission: route.permission, path: route.path },
           { queries: database.queries, operatorKeyHash },
         )
+        const key = caller.actor.kind === 'operator' ? 'operator' : caller.actor.prefix
+        const retryAfterMs = rate.retryAfterMs(key, `${route.method} ${route.path}`)
+        if (retryAfterMs > 0) throw new ApiError('RATE_LIMITED', { retryAfterMs })
         callers.set(request, caller)
       },
       async handler(request, reply) {
         const { params, query, body } = request
-        const input = { params, query, body, ...callers.get(request) }
+        if (route.body === undefined) refuseBody(body)
+        const caller = callers.get(request)
+        if (caller === undefined) throw new Error('A request came this far without authentication.')
         const answer =
           route.method === 'GET'
-            ? await route.serve({ ...input, queries: database.queries })
-            : await database.transaction((transaction) => route.serve({ ...input, transaction }))
+            ? await route.serve({ params, query, ...caller, queries: database.queries })
+            : await database.transaction(async (transaction) => {
+                const locked = await lockWorkspace(caller, transaction)
+                return route.serve({ params, query, body, ...locked, transaction })
+              })
         return reply.type(route.contentType).send(answer)
       },
     })
   }
+}
+
+function refuseBody(body: unknown): void {
+  const parsed = noFields.safeParse(body ?? {})
+  if (!parsed.success) throw schemaError(parsed.error)
+}
+
+const noFields = z.strictObject({})
+
+/**
+ * The caller with its workspace as it is now, locked until the transaction ends: writers of one workspace come one
+ * after the other, so what a handler checks is still true when it commits.
+ */
+async function lockWorkspace(caller: Caller, { queries }: Transaction): Promise<Caller> {
+  if (!('workspace' in caller)) return caller
+  // An update that changes nothing takes the row's lock, whichever engine is underneath.
+  const workspace = await queries
+    .updateTable('workspaces')
+    .set(({ ref }) => ({ name: ref('name') }))
+    .where('id', '=', caller.workspace.id)
+    .returningAll()
+    .executeTakeFirst()
+  if (workspace === undefined) throw new ApiError('UNAUTHORIZED')
+  return { ...caller, workspace }
 }

@@ -7,11 +7,9 @@ import { ChangeLog } from '../storage/change-log.ts'
 import type { Database, Queries, Transaction } from '../storage/database.ts'
 import { type PageRequest, Pagination, page, pageQuery, pageStart } from '../storage/page.ts'
 import type { WorkspaceRow } from '../storage/tables.ts'
+import { anyPrefix, orgPrefixes, othersPrefixes } from './org-prefixes.ts'
 import { defineRoute, type Route } from './route.ts'
 import { Timestamp, timestamp } from './timestamp.ts'
-
-/** The one entry of a workspace that may use any prefix that no other workspace owns. */
-const anyPrefix = '*'
 
 const OrgPrefix = z
   .string()
@@ -222,24 +220,18 @@ export async function createBootstrapWorkspace(
 }
 
 async function refuseTakenPrefixes(id: string, prefixes: readonly string[], { queries }: Transaction): Promise<void> {
-  const others = await queries.selectFrom('workspaces').select('org_prefixes').where('id', '!=', id).execute()
-  const taken = new Set(others.flatMap(({ org_prefixes }) => parsePrefixes(org_prefixes)))
+  const taken = await othersPrefixes(id, queries)
   for (const [index, prefix] of prefixes.entries()) {
-    if (prefix !== anyPrefix && taken.has(prefix)) {
+    if (taken.has(prefix))
       throw invalid(`org_prefixes.${index}`, `The prefix '${prefix}' belongs to another workspace.`)
-    }
   }
-}
-
-function parsePrefixes(stored: string): string[] {
-  return z.array(z.string()).parse(JSON.parse(stored))
 }
 
 function toWorkspace(row: WorkspaceRow): Workspace {
   return {
     ...row,
     onboarded: row.onboarded === 1,
-    org_prefixes: parsePrefixes(row.org_prefixes),
+    org_prefixes: orgPrefixes(row),
     created_at: timestamp(row.created_at),
   }
 }
