@@ -14,7 +14,7 @@ export interface EndpointTarget {
 
 export type TargetField = Exclude<keyof EndpointTarget, 'provider'>
 
-interface TargetFields {
+export interface TargetFields {
   required: readonly TargetField[]
   optional: readonly TargetField[]
 }
@@ -28,6 +28,6 @@ export const targetFields = {
   BASETEN: ownModel,
   OPENAI: hosted,
   ANTHROPIC: hosted,
-  OPENAI_COMPATIBLE: { required: ['base_url', 'target_model'], optional: ['secret_id'] },
+  OPENAI_COMPATIBLE: { required: ['base_url'], optional: ['target_model', 'secret_id'] },
   VERTEX: { required: ['vertex_config', 'secret_id', 'target_model'], optional: [] },
 } satisfies Record<Provider, TargetFields>

@@ -1,5 +1,5 @@
 import { z } from 'zod'
-import { type EndpointTarget, providers, type TargetField, targetFields } from '../providers.ts'
+import { type EndpointTarget, providers, type TargetField, type TargetFields, targetFields } from '../providers.ts'
 import { UpstreamUrl } from './upstream-url.ts'
 
 const GatewayProvider = z.enum(providers).meta({ id: 'GatewayProvider' })
@@ -40,7 +40,7 @@ export const EndpointTargetRequest = z
 
 function faults(target: EndpointTarget): [TargetField, string][] {
   const { provider, ...given } = target
-  const { required, optional } = targetFields[provider]
+  const { required, optional }: TargetFields = targetFields[provider]
   const missing = required.filter((field) => given[field] === null)
   const foreign = Object.keys(fields)
     .filter((field): field is TargetField => field !== 'provider')

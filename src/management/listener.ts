@@ -84,7 +84,7 @@ export async function openManagementListener(parts: ManagementParts): Promise<Fa
     done()
   })
   mountPages(server, parts)
-  await server.register(apiReference, { routePrefix: '/docs' })
+  await server.register(apiReference, { routePrefix: '/docs', configuration: { url: '../v1/spec' } })
   await server.ready()
   return server
 }

@@ -1,5 +1,5 @@
 import type { FastifyDynamicSwaggerOptions } from '@fastify/swagger'
-import { createJsonSchemaTransform, createJsonSchemaTransformObject } from 'fastify-type-provider-zod'
+import { jsonSchemaTransform, jsonSchemaTransformObject } from 'fastify-type-provider-zod'
 import { type ErrorCode, errorCatalogue } from '../errors.ts'
 import { ErrorAnswer } from './error-answers.ts'
 import type { Route } from './route.ts'
@@ -24,8 +24,8 @@ export const openApiOptions: FastifyDynamicSwaggerOptions = {
       },
     },
   },
-  transform: createJsonSchemaTransform({}),
-  transformObject: createJsonSchemaTransformObject({}),
+  transform: jsonSchemaTransform,
+  transformObject: jsonSchemaTransformObject,
 }
 
 /** What Fastify keeps of a route: its schemas for both directions, and its entry in the document. */
@@ -45,20 +45,53 @@ export function routeSchema(route: Route): object {
 }
 
 function errorResponses({ path, body, errors }: Route): Record<string, object> {
-  const codes = new Set<ErrorCode>([
-    'VALIDATION_ERROR',
-    'UNAUTHORIZED',
-    'FORBIDDEN',
-    ...(path.includes('{') ? (['NOT_FOUND'] as const) : []),
-    ...(body === undefined ? [] : (['PAYLOAD_TOO_LARGE'] as const)),
-    ...errors,
-    'RATE_LIMITED',
-    'INTERNAL',
-  ])
+  const codes = new Set<ErrorCode>(['VALIDATION_ERROR', 'UNAUTHORIZED', 'FORBIDDEN', 'RATE_LIMITED', 'INTERNAL'])
+  if (path.includes('{')) codes.add('NOT_FOUND')
+  if (body !== undefined) codes.add('PAYLOAD_TOO_LARGE')
+  for (const code of errors) codes.add(code)
   return Object.fromEntries(
-    [...codes].map((code) => [
-      errorCatalogue[code].status,
-      { description: errorCatalogue[code].message, content: { 'application/json': { schema: ErrorAnswer } } },
-    ]),
+    [...codes].map((code) => {
+      const { status, message } = errorCatalogue[code]
+      return [status, { description: message, content: { 'application/json': { schema: ErrorAnswer } } }]
+    }),
   )
 }
+
+/**
+ * The document with each component once and under its own name. The type provider writes every schema in two forms,
+ * `…Input` for requests; that name stays only where both forms are in use and differ, as they do where a request may
+ * leave out what an answer always has.
+ */
+export function withPlainNames(document: ApiDocument): ApiDocument {
+  const schemas: Record<string, unknown> = { ...document.components?.schemas }
+  const inUse = new Set<string>()
+  const visit = (part: unknown) => {
+    for (const [, name = ''] of JSON.stringify(part).matchAll(reference)) {
+      if (inUse.has(name)) continue
+      inUse.add(name)
+      visit(schemas[name])
+    }
+  }
+  visit(document.paths)
+
+  const expanded = (name: string): string =>
+    JSON.stringify(schemas[name]).replaceAll(reference, (_, inner: string) => expanded(inner))
+  const nameOf = (name: string): string => {
+    const plain = name.replace(/Input$/, '')
+    return inUse.has(plain) && expanded(name) !== expanded(plain) ? name : plain
+  }
+  const named = Object.fromEntries([...inUse].sort().map((name) => [nameOf(name), schemas[name]]))
+  return JSON.parse(
+    JSON.stringify({ ...document, components: { ...document.components, schemas: named } }).replaceAll(
+      reference,
+      (_, name: string) => `"#/components/schemas/${nameOf(name)}"`,
+    ),
+  )
+}
+
+export interface ApiDocument {
+  paths?: object
+  components?: { schemas?: object }
+}
+
+const reference = /"#\/components\/schemas\/(\w+)"/g

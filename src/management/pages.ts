@@ -1,4 +1,5 @@
 import type { FastifyInstance } from 'fastify'
+import { type ApiDocument, withPlainNames } from './openapi.ts'
 
 /** What needs no key: health, the OpenAPI document, and a front page. */
 export function mountPages(server: FastifyInstance, { ready }: { ready: () => boolean }): void {
@@ -7,7 +8,11 @@ export function mountPages(server: FastifyInstance, { ready }: { ready: () => bo
     const isReady = ready()
     return reply.code(isReady ? 200 : 503).send({ status: isReady ? 'ready' : 'not ready' })
   })
-  server.get('/v1/spec', { schema: { hide: true } }, async () => server.swagger())
+  let document: ApiDocument | null = null
+  server.get('/v1/spec', { schema: { hide: true } }, async () => {
+    document ??= withPlainNames(server.swagger())
+    return document
+  })
   server.get('/', { schema: { hide: true } }, async (_request, reply) =>
     reply.type('text/html; charset=utf-8').send(frontPage),
   )
