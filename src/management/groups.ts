@@ -1,6 +1,6 @@
 import { z } from 'zod'
 import type { Clock } from '../clock.ts'
-import { ApiError, invalid, notFound } from '../errors.ts'
+import { ApiError, invalid } from '../errors.ts'
 import { newId } from '../id.ts'
 import { cascadingViolation, effectiveModels, type GroupOnPath, limitEnforcements } from '../limits/effective-limits.ts'
 import type { ChangeLog } from '../storage/change-log.ts'
@@ -8,8 +8,16 @@ import type { Queries, Transaction } from '../storage/database.ts'
 import { type PageRequest, Pagination, page, pageQuery, pageStart } from '../storage/page.ts'
 import type { GroupRow } from '../storage/tables.ts'
 import { refuseDuplicate } from '../storage/unique-violation.ts'
-import { EffectiveModelConfig, type ModelConfig, ModelConfigs } from './model-config.ts'
-import { owned } from './owned.ts'
+import {
+  descendants,
+  findGroup,
+  findPath,
+  type GroupPath,
+  readDescendants,
+  readPaths,
+  type StoredGroup,
+} from './group-tree.ts'
+import { EffectiveModelConfig, ModelConfigs } from './model-config.ts'
 import { defineRoute, type Route } from './route.ts'
 import { Timestamp, timestamp } from './timestamp.ts'
 
@@ -146,14 +154,6 @@ interface WriteParts extends GroupParts {
   transaction: Transaction
 }
 
-/** A row whose models are read. */
-interface StoredGroup extends Omit<GroupRow, 'models'> {
-  models: ModelConfig[]
-}
-
-/** A group, then its ancestors up to the root. */
-type GroupPath = readonly [StoredGroup, ...StoredGroup[]]
-
 async function createGroup(
   workspaceId: string,
   { metadata, models, hierarchy }: CreateGroupRequest,
@@ -194,11 +194,9 @@ async function listGroups(
   { external_entity_id, ...request }: PageRequest & { external_entity_id?: string | undefined },
   queries: Queries,
 ): Promise<Groups> {
-  const rows = await queries
-    .selectFrom('groups')
-    .selectAll()
-    .where('workspace_id', '=', workspaceId)
-    .$if(external_entity_id !== undefined, (query) => query.where('external_entity_id', '=', external_entity_id ?? ''))
+  let matching = queries.selectFrom('groups').selectAll().where('workspace_id', '=', workspaceId)
+  if (external_entity_id !== undefined) matching = matching.where('external_entity_id', '=', external_entity_id)
+  const rows = await matching
     .where('id', '>', pageStart(request))
     .orderBy('id')
     .limit(request.limit + 1)
@@ -218,8 +216,8 @@ async function updateGroup(
     name: metadata?.name === undefined ? group.name : metadata.name,
     models: models ?? group.models,
   }
-  const descendants = await readDescendants(workspaceId, id, transaction.queries)
-  refuseCascadingViolation(changed, { ancestors, descendants })
+  const below = await readDescendants(workspaceId, id, transaction.queries)
+  refuseCascadingViolation(changed, { ancestors, descendants: below })
   await transaction.queries.updateTable('groups').set(toRow(changed)).where('id', '=', id).execute()
   changeLog.record(transaction, { kind: 'group', groupId: id })
   return toGroup([changed, ...ancestors])
@@ -233,88 +231,28 @@ async function deleteGroup(
   const { queries } = transaction
   const { name, external_entity_id } = await findGroup(workspaceId, id, queries)
   const deletedAt = clock.now()
-  const subtree = [id, ...(await readDescendants(workspaceId, id, queries)).map((group) => group.id)]
   await queries
     .updateTable('federated_keys')
     .set({ revoked_at: deletedAt })
-    .where('group_id', 'in', subtree)
+    .where('workspace_id', '=', workspaceId)
+    .where(({ or, eb }) =>
+      or([eb('group_id', '=', id), eb('group_id', 'in', descendants(workspaceId, id, queries).select('id'))]),
+    )
     .where('revoked_at', 'is', null)
     .execute()
-  await queries.deleteFrom('groups').where('id', 'in', subtree).execute()
+  // The foreign key takes all groups below with it.
+  await queries.deleteFrom('groups').where('id', '=', id).execute()
   changeLog.record(transaction, { kind: 'group', groupId: id })
   return { id, metadata: { name, external_entity_id }, deleted_at: timestamp(deletedAt) }
-}
-
-/** The group's row: 403 where another workspace has it, 404 where nobody does. */
-export async function findGroup(workspaceId: string, id: string, queries: Queries): Promise<GroupRow> {
-  const row = await queries.selectFrom('groups').selectAll().where('id', '=', id).executeTakeFirst()
-  return owned(workspaceId, row, 'group')
-}
-
-/** The group and its ancestors. */
-async function findPath(workspaceId: string, id: string, queries: Queries): Promise<GroupPath> {
-  const row = await findGroup(workspaceId, id, queries)
-  const pathOf = await readPaths(workspaceId, [row], queries)
-  return pathOf(row)
-}
-
-/** The paths of `rows`, read in one query however many they are. */
-async function readPaths(
-  workspaceId: string,
-  rows: readonly GroupRow[],
-  queries: Queries,
-): Promise<(row: GroupRow) => GroupPath> {
-  const ids = new Set(rows.flatMap(({ path }) => path.split('/')))
-  const onPaths = await queries
-    .selectFrom('groups')
-    .selectAll()
-    .where('workspace_id', '=', workspaceId)
-    .where('id', 'in', [...ids])
-    .execute()
-  const byId = new Map(onPaths.map((row) => [row.id, toStoredGroup(row)]))
-  return ({ path }) => {
-    const [group, ...ancestors] = path
-      .split('/')
-      .map((id) => byId.get(id))
-      .filter((found) => found !== undefined)
-    if (group === undefined) throw notFound('group')
-    return [group, ...ancestors]
-  }
-}
-
-async function readDescendants(workspaceId: string, id: string, queries: Queries): Promise<StoredGroup[]> {
-  const rows = await queries
-    .withRecursive('descendants', (query) =>
-      query
-        .selectFrom('groups')
-        .selectAll()
-        .where('workspace_id', '=', workspaceId)
-        .where('parent_group_id', '=', id)
-        .unionAll(
-          query
-            .selectFrom('groups')
-            .innerJoin('descendants', 'descendants.id', 'groups.parent_group_id')
-            .selectAll('groups'),
-        ),
-    )
-    .selectFrom('descendants')
-    .selectAll()
-    .execute()
-  return rows.map(toStoredGroup)
 }
 
 function refuseCascadingViolation(
   group: StoredGroup,
   surroundings: { ancestors: readonly GroupOnPath[]; descendants: readonly GroupOnPath[] },
 ): void {
-  if (group.limit_enforcement !== 'CASCADING') return
-  const violation = cascadingViolation(group, surroundings)
-  if (violation === null) return
-  throw new ApiError('VALIDATION_ERROR', { message: 'Child group exceeds parent group limit.' })
-}
-
-function toStoredGroup(row: GroupRow): StoredGroup {
-  return { ...row, models: JSON.parse(row.models) }
+  if (group.limit_enforcement === 'CASCADING' && cascadingViolation(group, surroundings) !== null) {
+    throw new ApiError('VALIDATION_ERROR', { message: 'Child group exceeds parent group limit.' })
+  }
 }
 
 function toRow(group: StoredGroup): GroupRow {

@@ -5,6 +5,7 @@ import Fastify, { type FastifyInstance, type FastifyRequest } from 'fastify'
 import { keyHash } from '../access/api-key.ts'
 import type { Clock } from '../clock.ts'
 import { ApiError, notFound } from '../errors.ts'
+import type { CounterStore } from '../limits/counter-store.ts'
 import type { Log } from '../log.ts'
 import type { Metrics } from '../metrics.ts'
 import type { ChangeLog } from '../storage/change-log.ts'
@@ -13,6 +14,7 @@ import type { SecretBox } from '../storage/secret-box.ts'
 import { endpointRoutes } from './endpoints.ts'
 import { answerMalformedHttp, errorAnswer, toApiError } from './error-answers.ts'
 import { federatedKeyRoutes } from './federated-keys.ts'
+import { groupUsageRoutes } from './group-usage.ts'
 import { groupRoutes } from './groups.ts'
 import { metricsRoutes } from './metrics-page.ts'
 import { modelRoutes } from './models.ts'
@@ -27,6 +29,7 @@ export interface ManagementParts {
   database: Database
   changeLog: ChangeLog
   secretBox: SecretBox
+  counters: Pick<CounterStore, 'dayUsage'>
   clock: Clock
   log: Log
   metrics: Metrics
@@ -48,7 +51,11 @@ export async function openManagementListener(parts: ManagementParts): Promise<Fa
   const server = Fastify({
     bodyLimit: bodyBytesMax,
     requestTimeout: requestTimeoutMs,
-    http: { connectionsCheckingInterval: Math.min(requestTimeoutMs, 5_000) },
+    // Node counts a body's time from the longer of the two: the headers' must not be that.
+    http: {
+      headersTimeout: Math.min(requestTimeoutMs, 10_000),
+      connectionsCheckingInterval: Math.min(requestTimeoutMs, 5_000),
+    },
     genReqId: () => randomUUID(),
     exposeHeadRoutes: false,
     routerOptions: { maxParamLength: 500 },
@@ -96,6 +103,7 @@ function routes(parts: ManagementParts): Route[] {
     ...secretRoutes(parts),
     ...endpointRoutes(parts),
     ...groupRoutes(parts),
+    ...groupUsageRoutes(parts),
     ...federatedKeyRoutes(parts),
     ...metricsRoutes(parts),
   ]

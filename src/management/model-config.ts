@@ -33,11 +33,14 @@ export const ModelConfigs = distinct(ModelConfig, {
   message: (slug) => `${slug} is already in the list.`,
 })
 
+const EffectiveRateLimit = RateLimit.extend({ source_group }).meta({ id: 'EffectiveRateLimitV1' })
+export const EffectiveUsageLimit = UsageLimit.extend({ source_group }).meta({ id: 'EffectiveUsageLimitV1' })
+
 /** A model with every limit that a request for it must fit, inherited ones included. */
 export const EffectiveModelConfig = z
   .object({
     slug: z.string(),
-    rate_limits: z.array(RateLimit.extend({ source_group }).meta({ id: 'EffectiveRateLimitV1' })),
-    usage_limits: z.array(UsageLimit.extend({ source_group }).meta({ id: 'EffectiveUsageLimitV1' })),
+    rate_limits: z.array(EffectiveRateLimit),
+    usage_limits: z.array(EffectiveUsageLimit),
   })
   .meta({ id: 'EffectiveModelConfigV1' })

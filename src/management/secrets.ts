@@ -4,7 +4,7 @@ import { notFound } from '../errors.ts'
 import { newId } from '../id.ts'
 import type { ChangeLog } from '../storage/change-log.ts'
 import type { Queries, Transaction } from '../storage/database.ts'
-import type { SecretBox } from '../storage/secret-box.ts'
+import { type SecretBox, secretPurpose } from '../storage/secret-box.ts'
 import type { SecretRow } from '../storage/tables.ts'
 import { defineRoute, type Route } from './route.ts'
 import { Timestamp, timestamp } from './timestamp.ts'
@@ -82,11 +82,6 @@ export function secretRoutes(parts: SecretParts): Route[] {
 
 interface WriteParts extends SecretParts {
   transaction: Transaction
-}
-
-/** What a stored secret is sealed for: its row, and no other. */
-export function secretPurpose({ workspace_id, name }: Pick<SecretRow, 'workspace_id' | 'name'>): string {
-  return `secret ${workspace_id} ${name}`
 }
 
 async function listSecrets(workspaceId: string, queries: Queries): Promise<Secrets> {

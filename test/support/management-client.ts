@@ -1,0 +1,190 @@
+import assert from 'node:assert/strict'
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { keyHash } from '../../src/access/api-key.ts'
+import type { WorkspaceKeyType } from '../../src/access/permissions.ts'
+import { type Clock, systemClock } from '../../src/clock.ts'
+import { newId } from '../../src/id.ts'
+import type { CounterStore } from '../../src/limits/counter-store.ts'
+import { openMemoryCounters } from '../../src/limits/memory-counters.ts'
+import { openLog } from '../../src/log.ts'
+import { openManagementListener } from '../../src/management/listener.ts'
+import { openMetrics } from '../../src/metrics.ts'
+import { type Change, ChangeLog } from '../../src/storage/change-log.ts'
+import { type Database, openEmbeddedDatabase } from '../../src/storage/database.ts'
+import { SecretBox } from '../../src/storage/secret-box.ts'
+import { AnswerSchemas, type ApiDocument } from './answer-schemas.ts'
+
+/** The management listener alone, over a database of its own; every answer is checked against `/v1/spec`. */
+export interface Management extends AsyncDisposable {
+  url: string
+  database: Database
+  schemas: AnswerSchemas
+  /** What was announced as stale, in order. */
+  changes: Change[]
+  counters: CounterStore
+  operator: ManagementClient
+  /** Calls with `key`, or with none. */
+  caller(key: string | null): ManagementClient
+  /** A new workspace, with its full-access key. */
+  lab(fields?: Record<string, unknown>): Promise<Lab>
+  /** Calls with a new key of `type` in `workspaceId`. */
+  keyOfType(type: WorkspaceKeyType, workspaceId: string): Promise<ManagementClient>
+}
+
+export interface Lab extends ManagementClient {
+  workspaceId: string
+  key: string
+}
+
+export interface ManagementOptions {
+  clock?: Clock
+  requestTimeoutMs?: number
+  ready?: () => boolean
+}
+
+export async function startManagement({
+  clock = systemClock,
+  requestTimeoutMs = 30_000,
+  ready = () => true,
+}: ManagementOptions = {}): Promise<Management> {
+  await using started = new AsyncDisposableStack()
+  const folder = await mkdtemp(join(tmpdir(), 'tollgate-management-'))
+  started.defer(() => rm(folder, { recursive: true, force: true }))
+  const database = started.use(await openEmbeddedDatabase(join(folder, 'tollgate.db')))
+  const changeLog = new ChangeLog()
+  const changes: Change[] = []
+  changeLog.subscribe((change) => changes.push(change))
+  const counters = openMemoryCounters({ clock })
+  const operatorKey = 'op_test.0123456789abcdef0123456789abcdef'
+  const listener = await openManagementListener({
+    database,
+    changeLog,
+    counters,
+    clock,
+    secretBox: new SecretBox(Buffer.alloc(32, 7)),
+    log: openLog({ level: 'silent' }),
+    metrics: openMetrics(),
+    operatorKey,
+    ready,
+    requestTimeoutMs,
+  })
+  started.defer(() => listener.close())
+  const url = await listener.listen({ host: '127.0.0.1', port: 0 })
+  const document = (await (await fetch(`${url}/v1/spec`)).json()) as ApiDocument
+  const schemas = new AnswerSchemas(document)
+  const parts = started.move()
+  const caller = (key: string | null) => new ManagementClient({ url, key, schemas })
+  const operator = caller(operatorKey)
+  let labs = 0
+
+  return {
+    url,
+    database,
+    schemas,
+    changes,
+    counters,
+    operator,
+    caller,
+    async lab(fields = {}) {
+      labs += 1
+      const { id, api_key } = await operator.ok<{ id: string; api_key: string }>('POST /v1/operator/workspaces', {
+        name: `lab ${labs}`,
+        org_prefixes: [`org-${labs}`],
+        ...fields,
+      })
+      return Object.assign(caller(api_key), { workspaceId: id, key: api_key })
+    },
+    async keyOfType(type, workspaceId) {
+      const prefix = `wk_${newId(clock.now())}`
+      const key = `${prefix}.0123456789abcdef0123456789abcdef`
+      await database.queries
+        .insertInto('workspace_keys')
+        .values({
+          id: newId(clock.now()),
+          prefix,
+          hash: keyHash(key),
+          workspace_id: workspaceId,
+          type,
+          name: null,
+          created_at: clock.now(),
+          revoked_at: null,
+        })
+        .execute()
+      return caller(key)
+    },
+    [Symbol.asyncDispose]: () => parts.disposeAsync(),
+  }
+}
+
+export interface Answer<Body = unknown> {
+  status: number
+  headers: Headers
+  body: Body
+}
+
+export interface ErrorBody {
+  code: string
+  message: string
+  details?: { path: string; message: string }[]
+}
+
+export interface Page<Item> {
+  items: Item[]
+  pagination: { has_more: boolean; cursor: string | null }
+}
+
+/** A caller of the management API: `call('GET /v1/models')`. */
+export class ManagementClient {
+  readonly #url: string
+  readonly #key: string | null
+  readonly #schemas: AnswerSchemas
+
+  constructor({ url, key, schemas }: { url: string; key: string | null; schemas: AnswerSchemas }) {
+    this.#url = url
+    this.#key = key
+    this.#schemas = schemas
+  }
+
+  async call<Body>(request: string, body?: unknown, headers: Record<string, string> = {}): Promise<Answer<Body>> {
+    const [method = '', path = ''] = request.split(' ')
+    const response = await fetch(this.#url + path, {
+      method,
+      headers: {
+        ...(this.#key === null ? {} : { authorization: `Api-Key ${this.#key}` }),
+        ...(body === undefined ? {} : { 'content-type': 'application/json' }),
+        ...headers,
+      },
+      body: body === undefined ? null : typeof body === 'string' ? body : JSON.stringify(body),
+    })
+    const contentType = response.headers.get('content-type') ?? ''
+    const text = await response.text()
+    const answer = contentType.startsWith('application/json') ? JSON.parse(text) : text
+    assert.match(response.headers.get('x-request-id') ?? '', /^[\w-]{8,}$/, `${request} has no request id`)
+    this.#schemas.check({ method, path, status: response.status, contentType, body: answer })
+    return { status: response.status, headers: response.headers, body: answer }
+  }
+
+  /** The body of a call that must succeed. */
+  async ok<Body>(request: string, body?: unknown): Promise<Body> {
+    const answer = await this.call<Body>(request, body)
+    assert.equal(answer.status, 200, `${request} answered ${JSON.stringify(answer.body)}`)
+    return answer.body
+  }
+
+  /** The error of a call that must be refused with `status`. */
+  async refused(status: number, request: string, body?: unknown): Promise<ErrorBody> {
+    const answer = await this.call<ErrorBody>(request, body)
+    assert.equal(answer.status, status, `${request} answered ${JSON.stringify(answer.body)}`)
+    return answer.body
+  }
+
+  /** Fails unless the call is a 400 that names `path` as the first thing at fault. */
+  async invalid(path: string, request: string, body?: unknown): Promise<ErrorBody> {
+    const error = await this.refused(400, request, body)
+    assert.equal(error.code, 'VALIDATION_ERROR')
+    assert.equal(error.details?.[0]?.path, path, JSON.stringify(error))
+    return error
+  }
+}
