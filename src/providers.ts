@@ -31,3 +31,30 @@ export const targetFields = {
   OPENAI_COMPATIBLE: { required: ['base_url'], optional: ['target_model', 'secret_id'] },
   VERTEX: { required: ['vertex_config', 'secret_id', 'target_model'], optional: [] },
 } satisfies Record<Provider, TargetFields>
+
+/** How a provider is called. `baseUrl` is null where the target's model says it, or where nothing does. */
+interface ProviderWire {
+  baseUrl(target: EndpointTarget): string | null
+  /** Names and values in turn. */
+  credentialHeaders(secret: string): readonly string[]
+}
+
+const bearer = (secret: string) => ['authorization', `Bearer ${secret}`]
+const modelSaysWhere: ProviderWire = { baseUrl: () => null, credentialHeaders: bearer }
+
+/** Where each provider's OpenAI-compatible API stands, and what it takes for a credential. */
+export const providerWire = {
+  SELF_HOSTED: modelSaysWhere,
+  BASETEN: modelSaysWhere,
+  OPENAI: { baseUrl: () => 'https://api.openai.com/v1', credentialHeaders: bearer },
+  ANTHROPIC: { baseUrl: () => 'https://api.anthropic.com/v1', credentialHeaders: bearer },
+  OPENAI_COMPATIBLE: { baseUrl: ({ base_url }) => base_url, credentialHeaders: bearer },
+  VERTEX: { baseUrl: ({ vertex_config }) => vertexBaseUrl(vertex_config), credentialHeaders: bearer },
+} satisfies Record<Provider, ProviderWire>
+
+function vertexBaseUrl(config: EndpointTarget['vertex_config']): string | null {
+  if (config === null) return null
+  const { project_id, location } = config
+  const host = location === 'global' ? 'aiplatform.googleapis.com' : `${location}-aiplatform.googleapis.com`
+  return `https://${host}/v1/projects/${project_id}/locations/${location}/endpoints/openapi`
+}

@@ -1,4 +1,5 @@
 import { createCipheriv, createDecipheriv, randomBytes } from 'node:crypto'
+import type { SecretRow } from './tables.ts'
 
 const nonceBytes = 12
 const tagBytes = 16
@@ -30,4 +31,9 @@ export class SecretBox {
       .setAuthTag(bytes.subarray(nonceBytes, nonceBytes + tagBytes))
     return decipher.update(bytes.subarray(nonceBytes + tagBytes), undefined, 'utf8') + decipher.final('utf8')
   }
+}
+
+/** What a stored secret is sealed for: its row, and no other. */
+export function secretPurpose({ workspace_id, name }: Pick<SecretRow, 'workspace_id' | 'name'>): string {
+  return `secret ${workspace_id} ${name}`
 }

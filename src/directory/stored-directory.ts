@@ -1,0 +1,57 @@
+import type { Queries } from '../storage/database.ts'
+import type { SecretBox } from '../storage/secret-box.ts'
+import type { GroupRow } from '../storage/tables.ts'
+import type { DirectorySource, EndpointRecord, KeyRecord } from './directory.ts'
+import type { GroupRecord } from './group.ts'
+import { endpointTargets } from './targets.ts'
+
+/** The directory's source: the store. What is revoked, deleted or not onboarded reads as absent. */
+export function storedDirectory(queries: Queries, secretBox: SecretBox): DirectorySource {
+  return {
+    key: (hash) => readKey(queries, hash),
+    groupPath: (groupId) => readGroupPath(queries, groupId),
+    endpoint: (slug) => readEndpoint(queries, secretBox, slug),
+  }
+}
+
+async function readKey(queries: Queries, hash: string): Promise<KeyRecord | null> {
+  const row = await queries
+    .selectFrom('federated_keys')
+    .innerJoin('workspaces', 'workspaces.id', 'federated_keys.workspace_id')
+    .select(['federated_keys.prefix', 'federated_keys.workspace_id', 'group_id', 'expires_at'])
+    .where('hash', '=', hash)
+    .where('revoked_at', 'is', null)
+    .where('onboarded', '=', 1)
+    .executeTakeFirst()
+  if (row === undefined) return null
+  return { prefix: row.prefix, workspaceId: row.workspace_id, groupId: row.group_id, expiresAtMs: row.expires_at }
+}
+
+async function readGroupPath(queries: Queries, groupId: string): Promise<GroupRecord[] | null> {
+  const group = await queries.selectFrom('groups').selectAll().where('id', '=', groupId).executeTakeFirst()
+  if (group === undefined) return null
+  const ids = group.path.split('/')
+  const rows = await queries.selectFrom('groups').selectAll().where('id', 'in', ids).execute()
+  const byId = new Map(rows.map((row) => [row.id, toGroupRecord(row)]))
+  return ids.map((id) => {
+    const record = byId.get(id)
+    if (record === undefined) throw new Error(`Group ${groupId} has lost its ancestor ${id}.`)
+    return record
+  })
+}
+
+function toGroupRecord(row: GroupRow): GroupRecord {
+  return {
+    id: row.id,
+    workspaceId: row.workspace_id,
+    externalEntityId: row.external_entity_id,
+    limitEnforcement: row.limit_enforcement,
+    models: JSON.parse(row.models),
+  }
+}
+
+async function readEndpoint(queries: Queries, secretBox: SecretBox, slug: string): Promise<EndpointRecord | null> {
+  const row = await queries.selectFrom('endpoints').selectAll().where('slug', '=', slug).executeTakeFirst()
+  if (row === undefined) return null
+  return { workspaceId: row.workspace_id, slug, targets: await endpointTargets(queries, secretBox, row) }
+}

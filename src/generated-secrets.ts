@@ -1,0 +1,33 @@
+import { randomBytes } from 'node:crypto'
+import { chmodSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { mintKey } from './access/api-key.ts'
+import { StartError } from './errors.ts'
+
+/** Makes the data folder where there is none, readable by its owner alone. */
+export function openDataDir(path: string): void {
+  try {
+    mkdirSync(path, { recursive: true, mode: 0o700 })
+  } catch (cause) {
+    throw new StartError(`TOLLGATE_DATA_DIR must be a folder that can be written; ${path} is not.`, { cause })
+  }
+}
+
+/** The operator key that the data folder keeps, made on first use. */
+export function keptOperatorKey(dataDir: string): string {
+  return kept(join(dataDir, 'operator-key'), () => mintKey('op_').key)
+}
+
+/** The master key that the data folder keeps, made on first use. Without it stored secrets cannot be read. */
+export function keptMasterKey(dataDir: string): Buffer {
+  return Buffer.from(
+    kept(join(dataDir, 'master-key'), () => randomBytes(32).toString('base64')),
+    'base64',
+  )
+}
+
+function kept(path: string, make: () => string): string {
+  if (!existsSync(path)) writeFileSync(path, `${make()}\n`, { mode: 0o600, flag: 'wx', flush: true })
+  chmodSync(path, 0o600)
+  return readFileSync(path, 'utf8').trim()
+}

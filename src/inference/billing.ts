@@ -1,0 +1,46 @@
+import type { Clock } from '../clock.ts'
+import type { Caller } from '../directory/directory.ts'
+import { newIdempotencyKey } from '../id.ts'
+import type { BillingEvent, Outcome, TokenCounts, UsageSource } from '../ledger/billing-event.ts'
+import type { InferenceRequest } from './request.ts'
+
+/** What a request came to, in the end. */
+export interface Served {
+  tokens: TokenCounts
+  outcome: Outcome
+  usageSource: UsageSource
+}
+
+/** The record of a request that was served, wholly or in part (contract §14). */
+export function billingEvent({
+  clock,
+  caller,
+  request,
+  requestId,
+  admittedAtMs,
+  served,
+}: {
+  clock: Clock
+  caller: Caller
+  request: InferenceRequest
+  requestId: string
+  admittedAtMs: number
+  served: Served
+}): BillingEvent {
+  const { group } = caller
+  const recordedAtMs = clock.now()
+  return {
+    idempotencyKey: newIdempotencyKey(recordedAtMs),
+    workspaceId: caller.workspaceId,
+    requestId,
+    recordedAtMs,
+    admittedAtMs,
+    requestMetadata: request.metadata,
+    modelSlug: request.slug,
+    apiKeyPrefix: caller.apiKeyPrefix,
+    groupId: group.record.id,
+    externalEntityId: group.record.externalEntityId,
+    countedGroups: group.countedGroups,
+    ...served,
+  }
+}

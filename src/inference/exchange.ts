@@ -1,0 +1,103 @@
+import type { IncomingMessage } from 'node:http'
+import { keyHash } from '../access/api-key.ts'
+import { presentedKey } from '../access/principal.ts'
+import type { Clock } from '../clock.ts'
+import type { Caller, Directory } from '../directory/directory.ts'
+import type { Journal } from '../ledger/journal.ts'
+import type { Limiter } from '../limits/limiter.ts'
+import type { Log } from '../log.ts'
+import type { Metrics } from '../metrics.ts'
+import type { Outbound } from '../outbound.ts'
+import type { Api } from './api.ts'
+import { billingEvent } from './billing.ts'
+import type { ClientConnection } from './client-connection.ts'
+import { rateLimitHeaders } from './rate-limit-headers.ts'
+import { limitExceeded, modelNotFound, refusals } from './refusal.ts'
+import { relay } from './relay.ts'
+import { readRequest } from './request.ts'
+import { callUpstream } from './upstream.ts'
+import { upstreamRefusal } from './upstream-refusal.ts'
+import { upstreamRequest } from './upstream-request.ts'
+
+export interface ExchangeParts {
+  directory: Directory
+  limiter: Limiter
+  journal: Pick<Journal, 'append'>
+  outbound: Outbound
+  clock: Clock
+  log: Log
+  metrics: Metrics
+  bodyBytesMax: number
+  stallTimeoutMs: number
+}
+
+/**
+ * One inference request from its first byte to its last. The caller is known before a byte of the body is
+ * read; capacity is taken before upstream is called; the event is on disk before the last byte leaves
+ * (contract §11, §12, §14). What was reserved and not settled is given back on every way out.
+ */
+export async function exchange(
+  { directory, limiter, journal, outbound, clock, log, metrics, bodyBytesMax, stallTimeoutMs }: ExchangeParts,
+  { incoming, client, api }: { incoming: IncomingMessage; client: ClientConnection; api: Api },
+): Promise<void> {
+  const caller = await identify(incoming, { directory, clock })
+  if (caller === null) return client.refuse(refusals.unauthorized)
+
+  const reading = await readRequest(incoming, { api, bodyBytesMax })
+  if (!reading.accepted) return client.refuse(reading.refusal)
+  const { request } = reading
+  const readAtMs = clock.monotonic()
+
+  const route = await directory.route(caller, request.slug)
+  if (route === null) return client.refuse(modelNotFound(request.slug))
+  client.slug = route.slug
+
+  const admittedAtMs = clock.now()
+  const admission = await limiter.reserve(route.buckets, { tokens: request.tokensToReserve })
+  client.addHeaders(rateLimitHeaders(admission.rateLimits))
+  if (!admission.admitted) {
+    metrics.limitRefused(admission)
+    return client.refuse(limitExceeded(admission))
+  }
+  await using reservation = admission.reservation
+
+  const sentAtMs = clock.monotonic()
+  metrics.requestForwarded({ overheadMs: sentAtMs - readAtMs })
+  const answer = await callUpstream(
+    {
+      targets: route.targets,
+      requestFor: (target) => upstreamRequest(request, { target, api, incoming, requestId: client.requestId }),
+      onClientGone: (callback) => client.onGone(callback),
+    },
+    { outbound, metrics, log },
+  )
+  if (answer.kind === 'abandoned') return
+  if (answer.kind === 'failed') {
+    return client.refuse(answer.failure === 'timeout' ? refusals.upstreamTooSlow : refusals.upstreamFailed)
+  }
+  metrics.upstreamFirstByte({ waitedMs: clock.monotonic() - sentAtMs })
+  if (answer.response.status !== 200) return client.refuse(await upstreamRefusal(answer, { slug: route.slug }))
+
+  await relay(answer.response, {
+    client,
+    request,
+    api,
+    clock,
+    metrics,
+    stallTimeoutMs,
+    record: async (served) => {
+      await journal.append(billingEvent({ clock, caller, request, requestId: client.requestId, admittedAtMs, served }))
+      await reservation.settle({ tokens: served.tokens.inputTokens + served.tokens.outputTokens })
+    },
+  })
+  metrics.upstreamEnded({ tookMs: clock.monotonic() - sentAtMs })
+}
+
+/** Who calls, judged by the headers alone; null for a missing, malformed, unknown, revoked or expired key. */
+export async function identify(
+  incoming: IncomingMessage,
+  { directory, clock }: { directory: Directory; clock: Clock },
+): Promise<Caller | null> {
+  const key = presentedKey(incoming.headers.authorization)
+  return key === null ? null : directory.caller(keyHash(key), clock.now())
+}

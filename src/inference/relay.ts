@@ -1,0 +1,129 @@
+import type { Clock, Timer } from '../clock.ts'
+import type { Metrics } from '../metrics.ts'
+import { AnswerWriter } from './answer-writer.ts'
+import type { Api } from './api.ts'
+import type { Served } from './billing.ts'
+import type { ClientConnection } from './client-connection.ts'
+import { JsonBodyTap } from './json-body-tap.ts'
+import { refusals } from './refusal.ts'
+import type { InferenceRequest } from './request.ts'
+import type { ResponseTap } from './response-tap.ts'
+import { EventStreamTap } from './sse.ts'
+import { TokenEstimate } from './token-estimate.ts'
+import type { UpstreamResponse } from './upstream.ts'
+import { readUsage } from './usage.ts'
+
+export interface RelayParts {
+  client: ClientConnection
+  request: InferenceRequest
+  api: Api
+  clock: Clock
+  metrics: Metrics
+  /** Longest time a client may leave bytes unread while more wait behind them. */
+  stallTimeoutMs: number
+  /** Makes the outcome durable. The answer's last bytes leave only after it resolves. */
+  record: (served: Served) => Promise<void>
+}
+
+/**
+ * Passes a 200 on to the client as it comes, reads its usage along the way, and has the outcome recorded exactly
+ * once before the last bytes leave. What upstream never began to serve is not recorded: the client gets an error,
+ * and the reservation goes back (contract §11, §14).
+ *
+ * A client that reads slowly pauses upstream; one that leaves ends it. From the first byte on there is no other
+ * attempt: an upstream that dies is told to the client, in the stream or by a cut connection.
+ */
+export async function relay(response: UpstreamResponse, parts: RelayParts): Promise<void> {
+  const { client, request, api, metrics, record } = parts
+  const isStream = String(response.headers['content-type']).startsWith('text/event-stream')
+  const estimate = new TokenEstimate({ api, request })
+  const tap: ResponseTap = isStream
+    ? new EventStreamTap({
+        dialect: api.dialect,
+        model: request.slug,
+        dropUsageChunk: !request.showsUsage,
+        takeText: (text) => estimate.addOutput(text),
+      })
+    : new JsonBodyTap({ dialect: api.dialect, model: request.slug })
+  const writer = new AnswerWriter(client, { headers: answerHeaders(response, { isStream }), holds: !isStream })
+
+  if (isStream) metrics.streamOpened()
+  const ending = await pass(response, { tap, writer, ...parts })
+  if (isStream) metrics.streamClosed()
+
+  const outcome = outcomeOf(ending.kind, tap)
+  if (outcome !== 'completed') response.abort()
+  const usage = tap.usage()
+  const produced = usage === null ? tap.producedText() : ''
+  const counted = usage === null ? null : readUsage(usage)
+  const hasProduced = counted !== null || produced !== ''
+  const wasServed = { completed: true, client_closed: hasProduced, upstream_cut: hasProduced && writer.started }
+
+  if (wasServed[outcome]) {
+    estimate.addOutput(produced)
+    await record({
+      outcome,
+      usageSource: counted === null ? 'estimated' : 'upstream',
+      tokens: counted ?? (await estimate.tokens()),
+    })
+  }
+  if (outcome === 'completed' || tap.error() !== null) writer.end(ending.final)
+  else if (!writer.started) client.refuse(refusals.upstreamFailed)
+  else if (isStream) writer.end(api.renderErrorFrame(refusals.upstreamFailed))
+  else client.cut()
+}
+
+interface Ending {
+  kind: 'ended' | 'upstream-failed' | 'client-gone'
+  /** What the client must not see before the outcome is recorded. */
+  final: Buffer
+}
+
+/** Lets bytes flow until the answer has come to its end, upstream fails or the client goes. */
+function pass(
+  response: UpstreamResponse,
+  { tap, writer, client, clock, stallTimeoutMs }: RelayParts & { tap: ResponseTap; writer: AnswerWriter },
+): Promise<Ending> {
+  return new Promise((resolve) => {
+    const held: Buffer[] = []
+    let stall: Timer | null = null
+    const finish = (kind: Ending['kind']) => {
+      stall?.cancel()
+      resolve({ kind, final: Buffer.concat(held) })
+    }
+    const take = ({ send, final }: ReturnType<ResponseTap['push']>) => {
+      if (final !== null) held.push(final)
+      if (send === null || writer.write(send)) return
+      response.pause()
+      stall ??= clock.after(stallTimeoutMs, () => client.cut())
+    }
+    client.onDrain(() => {
+      stall?.cancel()
+      stall = null
+      response.resume()
+    })
+    client.onGone(() => finish('client-gone'))
+    response.readInto({
+      data: (chunk) => take(tap.push(chunk)),
+      end() {
+        take(tap.end())
+        finish('ended')
+      },
+      error: () => finish('upstream-failed'),
+    })
+  })
+}
+
+function outcomeOf(ending: Ending['kind'], tap: ResponseTap): Served['outcome'] {
+  if (ending === 'client-gone') return 'client_closed'
+  return ending === 'ended' && tap.complete && tap.error() === null ? 'completed' : 'upstream_cut'
+}
+
+/** What of upstream's headers the client sees: these, and nothing else (contract §11). */
+function answerHeaders(response: UpstreamResponse, { isStream }: { isStream: boolean }): Record<string, string> {
+  const contentType = response.headers['content-type']
+  return {
+    'content-type': typeof contentType === 'string' ? contentType : 'application/json',
+    ...(isStream ? { 'cache-control': 'no-cache', 'x-accel-buffering': 'no' } : {}),
+  }
+}

@@ -1,0 +1,130 @@
+import type { IncomingMessage } from 'node:http'
+import type { Api } from './api.ts'
+import { MemberNames, type ScannedObject, scanJsonObject } from './json-scan.ts'
+import type { Span } from './json-text.ts'
+import { estimatePromptTokens } from './prompt-estimate.ts'
+import { malformedRequest, type Refusal, refusals } from './refusal.ts'
+import { readBody } from './request-body.ts'
+
+/** An inference request, as far as the gateway has to understand it; the rest stays bytes. */
+export interface InferenceRequest {
+  slug: string
+  body: Buffer
+  scanned: ScannedObject<Member>
+  isStream: boolean
+  /** Whether the client itself asked for the chunk that carries a stream's usage. */
+  showsUsage: boolean
+  /** Prompt estimate plus the largest output declared, in tokens (contract §12). */
+  tokensToReserve: number
+  /** The body's `metadata`, as JSON text. */
+  metadata: string | null
+}
+
+export type Reading = { accepted: true; request: InferenceRequest } | { accepted: false; refusal: Refusal }
+
+const members = new MemberNames([
+  'model',
+  'stream',
+  'stream_options',
+  'n',
+  'metadata',
+  'messages',
+  'tools',
+  'prompt',
+  'input',
+  'instructions',
+  'max_tokens',
+  'max_completion_tokens',
+  'max_output_tokens',
+])
+export type Member = typeof members extends MemberNames<infer Name> ? Name : never
+
+const metadataBytesMax = 16 * 1024
+
+/** Reads one request's body and finds in it what the gateway needs, without parsing the prompt. */
+export async function readRequest(
+  incoming: IncomingMessage,
+  { api, bodyBytesMax }: { api: Api; bodyBytesMax: number },
+): Promise<Reading> {
+  if (incoming.headers['content-encoding'] !== undefined) {
+    return refused(malformedRequest('The request body must not be compressed.'))
+  }
+  const body = await readBody(incoming, { bytesMax: bodyBytesMax })
+  if (body === 'too-large') return refused(refusals.bodyTooLarge)
+  if (body === 'cut-off') return refused(malformedRequest('The request body ended early.'))
+
+  const scanned = scanJsonObject(body, members)
+  if (!scanned.ok) {
+    return refused(
+      scanned.reason === 'ambiguous-name'
+        ? malformedRequest(`\`${scanned.name}\` must stand in the request body once, in lower case.`, scanned.name)
+        : malformedRequest(unreadable[scanned.reason]),
+    )
+  }
+  const value = (name: Member): unknown => parseSpan(body, scanned.members[name])
+
+  const slug = value('model')
+  if (typeof slug !== 'string' || slug === '') {
+    return refused(malformedRequest('`model` must be the name of a model.', 'model'))
+  }
+  const metadata = readMetadata(body, scanned.members.metadata)
+  if (metadata === 'invalid') {
+    return refused(malformedRequest('`metadata` must be a JSON object of at most 16 KiB.', 'metadata'))
+  }
+  const isStream = value('stream') === true
+  return {
+    accepted: true,
+    request: {
+      slug,
+      body,
+      scanned,
+      isStream,
+      showsUsage: isStream && asksForUsage(value('stream_options')),
+      tokensToReserve:
+        estimatePromptTokens(body, spans(scanned, api.promptMembers)) +
+        Math.max(0, ...api.outputBoundMembers.map((name) => tokenCount(value(name)))) *
+          Math.max(1, tokenCount(value('n'))),
+      metadata,
+    },
+  }
+}
+
+const unreadable = {
+  'not-json': 'The request body is not valid JSON.',
+  'not-object': 'The request body must be a JSON object.',
+  'too-deep': 'The request body is nested too deeply.',
+}
+
+function refused(refusal: Refusal): Reading {
+  return { accepted: false, refusal }
+}
+
+function parseSpan(body: Buffer, span: Span | undefined): unknown {
+  return span === undefined ? undefined : JSON.parse(body.toString('utf8', span.start, span.end))
+}
+
+function spans(scanned: ScannedObject<Member>, names: readonly Member[]): Span[] {
+  return names.flatMap((name) => scanned.members[name] ?? [])
+}
+
+function readMetadata(body: Buffer, span: Span | undefined): string | null | 'invalid' {
+  if (span === undefined) return null
+  if (span.end - span.start > metadataBytesMax) return 'invalid'
+  const text = body.toString('utf8', span.start, span.end)
+  if (text === 'null') return null
+  return text.startsWith('{') ? text : 'invalid'
+}
+
+function asksForUsage(streamOptions: unknown): boolean {
+  return (
+    typeof streamOptions === 'object' &&
+    streamOptions !== null &&
+    'include_usage' in streamOptions &&
+    streamOptions.include_usage === true
+  )
+}
+
+/** A count of tokens or choices that a request declares; what is none is left to upstream to refuse. */
+function tokenCount(value: unknown): number {
+  return typeof value === 'number' && Number.isSafeInteger(value) && value > 0 ? value : 0
+}

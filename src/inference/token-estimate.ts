@@ -1,0 +1,52 @@
+import type { TokenCounts } from '../ledger/billing-event.ts'
+import type { Api } from './api.ts'
+import type { InferenceRequest } from './request.ts'
+import { countTokens } from './token-count.ts'
+
+/**
+ * Counts what upstream does not: an answer without usage, or one that ended before it was told. Texts are counted
+ * with a real tokenizer, as they come; events that rest on it say so (`usageSource: "estimated"`, contract §14).
+ */
+export class TokenEstimate {
+  readonly #api: Api
+  readonly #request: InferenceRequest
+  #outputTokens: Promise<number> = Promise.resolve(0)
+
+  constructor({ api, request }: { api: Api; request: InferenceRequest }) {
+    this.#api = api
+    this.#request = request
+  }
+
+  /** More of what the model wrote. */
+  addOutput(text: string): void {
+    if (text === '') return
+    this.#outputTokens = this.#outputTokens.then(async (counted) => counted + (await countTokens(text)))
+  }
+
+  /** The prompt, and all output added so far. */
+  async tokens(): Promise<TokenCounts> {
+    return {
+      inputTokens: await countTokens(promptText(this.#request, this.#api)),
+      outputTokens: await this.#outputTokens,
+      cachedInputTokens: 0,
+    }
+  }
+}
+
+/** What a model reads of a prompt: its texts, without the JSON around them and without what is no text. */
+function promptText({ body, scanned }: InferenceRequest, { promptMembers }: Api): string {
+  const texts: string[] = []
+  for (const name of promptMembers) {
+    const span = scanned.members[name]
+    if (span !== undefined) collectTexts(JSON.parse(body.toString('utf8', span.start, span.end)), texts)
+  }
+  return texts.join('\n')
+}
+
+function collectTexts(value: unknown, texts: string[]): void {
+  if (typeof value === 'string') {
+    if (!value.startsWith('data:')) texts.push(value)
+  } else if (typeof value === 'object' && value !== null) {
+    for (const item of Object.values(value)) collectTexts(item, texts)
+  }
+}

@@ -1,0 +1,84 @@
+#!/usr/bin/env node
+import { Command } from 'commander'
+import { startDemo } from './cli/demo.ts'
+import { processEnvironment, readConfig, type Setting, settings } from './config.ts'
+import { StartError } from './errors.ts'
+import { type RunningServer, serve } from './serve.ts'
+
+const program = new Command('tollgate')
+  .description('A self-hosted gateway with which an AI lab sells its models.')
+  .showHelpAfterError()
+
+const serveCommand = program.command('serve').description('Serve inference and management until SIGTERM.')
+for (const setting of Object.values(settings)) serveCommand.option(`${flagOf(setting)} <value>`, describe(setting))
+serveCommand.action(async (options: Record<string, string>) => {
+  const server = await serve(readConfig(processEnvironment(), flagValues(options)))
+  announce(server, banner(server))
+  await signalled()
+  await server[Symbol.asyncDispose]()
+})
+
+program
+  .command('demo')
+  .description('Serve with a built-in demo model, a group tree and a key, and print calls to paste.')
+  .action(async () => {
+    const demo = await startDemo(readConfig(processEnvironment()))
+    announce(demo.server, demo.instructions)
+    await signalled()
+    await demo[Symbol.asyncDispose]()
+  })
+
+try {
+  await program.parseAsync()
+} catch (error) {
+  if (!(error instanceof StartError)) throw error
+  process.stderr.write(`tollgate: ${error.message}\n`)
+  process.exitCode = 1
+}
+
+/** Says that the server listens: in one line of JSON on stdout for programs, in words on stderr for people. */
+function announce({ inference, management }: RunningServer, words: string): void {
+  process.stdout.write(`${JSON.stringify({ event: 'listening', pid: process.pid, inference, management })}\n`)
+  process.stderr.write(words)
+}
+
+/** Resolves when the process is asked to stop. */
+function signalled(): Promise<void> {
+  return new Promise((resolve) => {
+    for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => resolve())
+  })
+}
+
+function banner({ inference, management, generatedBootstrapKey, dataDir }: RunningServer): string {
+  const key = generatedBootstrapKey ?? '$TOLLGATE_KEY'
+  const lines = [
+    '',
+    'Tollgate is up.',
+    `  inference    ${inference}/v1`,
+    `  management   ${management}/v1   (API reference: ${management}/docs)`,
+    `  data         ${dataDir}`,
+    ...(generatedBootstrapKey === null
+      ? []
+      : ['', 'Full-access key of the first workspace, shown this once:', `  ${generatedBootstrapKey}`]),
+    '',
+    'Try it:',
+    `  curl ${management}/v1/gateway/groups -H 'Authorization: Api-Key ${key}'`,
+    '',
+    '',
+  ]
+  return lines.join('\n')
+}
+
+/** `TOLLGATE_LOG_LEVEL` is `--log-level` on the command line. */
+function flagOf({ variable }: Setting): string {
+  return `--${variable.replace('TOLLGATE_', '').toLowerCase().replaceAll('_', '-')}`
+}
+
+function describe({ variable, fallback, meaning }: Setting): string {
+  return `${meaning} [${variable}${fallback === null ? '' : `, default ${fallback}`}]`
+}
+
+function flagValues(options: Record<string, string>): Record<string, string> {
+  const variableOf = (option: string) => `TOLLGATE_${option.replace(/[A-Z]/g, '_$&').toUpperCase()}`
+  return Object.fromEntries(Object.entries(options).map(([option, value]) => [variableOf(option), value]))
+}
