@@ -36,6 +36,8 @@ export interface Management extends AsyncDisposable {
 export interface Lab extends ManagementClient {
   workspaceId: string
   key: string
+  /** The prefix of its slugs, unless other fields were given. */
+  orgPrefix: string
 }
 
 export interface ManagementOptions {
@@ -89,12 +91,13 @@ export async function startManagement({
     caller,
     async lab(fields = {}) {
       labs += 1
+      const orgPrefix = `org-${labs}`
       const { id, api_key } = await operator.ok<{ id: string; api_key: string }>('POST /v1/operator/workspaces', {
         name: `lab ${labs}`,
-        org_prefixes: [`org-${labs}`],
+        org_prefixes: [orgPrefix],
         ...fields,
       })
-      return Object.assign(caller(api_key), { workspaceId: id, key: api_key })
+      return Object.assign(caller(api_key), { workspaceId: id, key: api_key, orgPrefix })
     },
     async keyOfType(type, workspaceId) {
       const prefix = `wk_${newId(clock.now())}`
@@ -116,6 +119,16 @@ export async function startManagement({
     },
     [Symbol.asyncDispose]: () => parts.disposeAsync(),
   }
+}
+
+/** Every route of the published document, as `call` takes it, with ids that nobody has. */
+export function operations({ schemas }: Management): { request: string; method: string; path: string }[] {
+  return Object.entries(schemas.document.paths).flatMap(([path, methods]) =>
+    Object.keys(methods).map((name) => {
+      const method = name.toUpperCase()
+      return { request: `${method} ${path.replaceAll(/\{\w+\}/g, 'nowhere')}`, method, path }
+    }),
+  )
 }
 
 export interface Answer<Body = unknown> {
