@@ -73,13 +73,13 @@ describe('the delivery of the mock upstream', () => {
     assert.equal((await answering).status, 200)
   })
 
-  test('chunks leave at the pace of the clock', async () => {
+  test('chunks leave at the pace of the clock', { timeout: 10_000 }, async ({ signal }) => {
     const clock = new ManualClock()
     await using upstream = await startMockUpstream({ clock, script: { chunks: 2, pace: { chunkDelayMs: 50 } } })
     const answering = post(upstream, body)
     const request = await upstream.nextRequest()
     for (const produced of [0, 1]) {
-      while (clock.nextTimerMs() === null) await new Promise(setImmediate)
+      while (clock.nextTimerMs() === null && !signal.aborted) await new Promise(setImmediate)
       assert.equal(request.progress.chunks, produced)
       clock.advance(50)
     }
@@ -253,13 +253,13 @@ describe('the delivery of the mock upstream', () => {
     assert.equal(garbage.at(-1), 'data: [DONE]')
   })
 
-  test('a stream that stalls sends nothing more until the client leaves', async () => {
+  test('a stream that stalls sends nothing more until the client leaves', { timeout: 10_000 }, async ({ signal }) => {
     await using upstream = await startMockUpstream()
     upstream.script({ chunks: 4, completionTokens: 8, trouble: { kind: 'stall', afterChunks: 3 } })
     const leaving = new AbortController()
     await post(upstream, streamBody, { signal: leaving.signal })
     const request = await upstream.nextRequest()
-    while (request.progress.chunks < 3) await new Promise(setImmediate)
+    while (request.progress.chunks < 3 && !signal.aborted) await new Promise(setImmediate)
     leaving.abort()
     await request.ended()
     assert.deepEqual([request.abortedAtChunk, request.producedTokens], [3, 6])
