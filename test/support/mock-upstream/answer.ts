@@ -7,7 +7,7 @@ import { openaiCompletions } from './openai-completions.ts'
 import { openaiEmbeddings } from './openai-embeddings.ts'
 import { openaiResponses } from './openai-responses.ts'
 import { refuse } from './refuse.ts'
-import { composeReply } from './reply.ts'
+import { composeReply, type Reply } from './reply.ts'
 import type { RefusalTrouble, Trouble } from './script.ts'
 import { sendAnswer } from './send-answer.ts'
 import { sendStream } from './send-stream.ts'
@@ -36,8 +36,7 @@ export async function answer(exchange: Exchange): Promise<void> {
   const asked = api.read(request.body)
   const reply = composeReply(request, asked, script)
   const frames = asked.stream && api.stream !== null ? api.stream(reply) : null
-  if (trouble !== undefined && troublePlace[trouble.kind] === (frames === null ? 'stream' : 'answer'))
-    throw new Error(`'${trouble.kind}' has no place in ${frames === null ? 'an answer in one piece' : 'a stream'}`)
+  if (trouble !== undefined) assertInPlace(trouble, reply, frames === null ? 'answer' : 'stream')
   if (frames === null) await sendAnswer(exchange, reply, api.answer(reply))
   else await sendStream(exchange, reply, frames)
 }
@@ -62,4 +61,13 @@ const troublePlace = {
 
 function isRefusal(trouble: Trouble): trouble is RefusalTrouble {
   return troublePlace[trouble.kind] === 'instead'
+}
+
+/** A trouble that could never strike would make a test pass for nothing. */
+function assertInPlace(trouble: Trouble, reply: Reply, place: 'answer' | 'stream'): void {
+  const needed = troublePlace[trouble.kind]
+  if (needed !== 'either' && needed !== place)
+    throw new Error(`'${trouble.kind}' has no place in ${place === 'stream' ? 'a stream' : 'an answer in one piece'}`)
+  if ('afterChunks' in trouble && trouble.afterChunks > reply.chunkCount)
+    throw new Error(`the answer ends after ${reply.chunkCount} chunks, before its trouble`)
 }

@@ -265,11 +265,13 @@ describe('the delivery of the mock upstream', () => {
     assert.deepEqual([request.abortedAtChunk, request.producedTokens], [3, 6])
   })
 
-  test('a trouble out of place fails loudly instead of being ignored', async () => {
+  test('a trouble that could never strike fails loudly instead of being ignored', async () => {
     await using upstream = await startMockUpstream()
     upstream.script({ trouble: { kind: 'stop', afterChunks: 1 } })
     const response = await post(upstream, body)
     assert.equal(response.status, 500)
     assert.match(await response.text(), /'stop' has no place in an answer in one piece/)
+    upstream.script({ chunks: 3, trouble: { kind: 'stop', afterChunks: 4 } })
+    assert.match(await (await post(upstream, streamBody)).text(), /ends after 3 chunks/)
   })
 })

@@ -1,4 +1,4 @@
-import type { ErrorResponse, ErrorType } from '@anthropic-ai/sdk/resources/shared'
+import type { ErrorType } from '@anthropic-ai/sdk/resources/shared'
 import type { Frame } from './api.ts'
 
 /** The body of an error answer in the shape of an API. */
@@ -25,7 +25,7 @@ function openaiError(status: number, message: string) {
   return { message, type: kind.type, param: null, code: kind.code }
 }
 
-function anthropicError(status: number, message: string): { type: 'error'; error: object; request_id: string } {
+function anthropicError(status: number, message: string): object {
   const types: Record<number, ErrorType | 'request_too_large'> = {
     401: 'authentication_error',
     403: 'permission_error',
@@ -36,8 +36,5 @@ function anthropicError(status: number, message: string): { type: 'error'; error
     529: 'overloaded_error',
   }
   const type = types[status] ?? (status < 500 ? 'invalid_request_error' : 'api_error')
-  return { type: 'error', error: { type, message }, request_id: 'req_mock0000000000000000' } satisfies Omit<
-    ErrorResponse,
-    'error'
-  > & { error: object }
+  return { type: 'error', error: { type, message }, request_id: 'req_mock0000000000000000' }
 }

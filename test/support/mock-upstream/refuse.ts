@@ -7,6 +7,7 @@ import type { RefusalTrouble } from './script.ts'
 export function refuse(exchange: Exchange, trouble: RefusalTrouble, apiShape: Api['errorShape']): void {
   const { request, response } = exchange
   const headers = answerHeaders(exchange)
+  const streams = request.body['stream'] === true
 
   switch (trouble.kind) {
     case 'error': {
@@ -29,7 +30,7 @@ export function refuse(exchange: Exchange, trouble: RefusalTrouble, apiShape: Ap
     case 'hang-before-headers':
       return
     case 'hang-after-headers':
-      response.writeHead(200, { ...headers, 'content-type': 'application/json' })
+      response.writeHead(200, { ...headers, 'content-type': streams ? 'text/event-stream' : 'application/json' })
       response.flushHeaders()
       return
   }
