@@ -7,6 +7,7 @@ import { ChangeLog } from '../storage/change-log.ts'
 import type { Database, Queries, Transaction } from '../storage/database.ts'
 import { type PageRequest, Pagination, page, pageQuery, pageStart } from '../storage/page.ts'
 import type { WorkspaceRow } from '../storage/tables.ts'
+import { distinct } from './distinct.ts'
 import { anyPrefix, orgPrefixes, othersPrefixes } from './org-prefixes.ts'
 import { defineRoute, type Route } from './route.ts'
 import { Timestamp, timestamp } from './timestamp.ts'
@@ -14,13 +15,13 @@ import { Timestamp, timestamp } from './timestamp.ts'
 const OrgPrefix = z
   .string()
   .max(64)
-  .regex(/^[\w~-][\w.~-]*$/, 'Must be URL-safe: letters, digits and ._~- (not a dot at its start).')
+  .regex(/^(\*|[\w~-][\w.~-]*)$/, 'Must be URL-safe: letters, digits and ._~- (not a dot at its start).')
 
-const OrgPrefixes = z
-  .union([z.tuple([z.literal(anyPrefix)]), z.array(OrgPrefix).max(100)], {
-    error: 'Must be a list of URL-safe prefixes, or ["*"] for any prefix that no other workspace owns.',
+const OrgPrefixes = distinct(OrgPrefix, { by: (prefix) => prefix, message: (prefix) => `${prefix} is there twice.` })
+  .max(100)
+  .refine((prefixes) => prefixes.length === 1 || !prefixes.includes(anyPrefix), {
+    error: `${anyPrefix} (any prefix that no other workspace owns) must stand alone.`,
   })
-  .refine((prefixes) => new Set<string>(prefixes).size === prefixes.length, 'Must not name a prefix twice.')
 
 const fields = {
   name: z.string().min(1).max(255),
