@@ -18,7 +18,7 @@ export interface Operation {
 
 export interface Schema {
   $ref?: string
-  type?: string
+  type?: string | string[]
   format?: string
   enum?: unknown[]
   properties?: Record<string, Schema>
