@@ -52,7 +52,6 @@ export async function exchange(
   if (route === null) return client.refuse(modelNotFound(request.slug))
   client.slug = route.slug
 
-  const admittedAtMs = clock.now()
   const admission = await limiter.reserve(route.buckets, { tokens: request.tokensToReserve })
   client.addHeaders(rateLimitHeaders(admission.rateLimits))
   if (!admission.admitted) {
@@ -60,6 +59,7 @@ export async function exchange(
     return client.refuse(limitExceeded(admission))
   }
   await using reservation = admission.reservation
+  const { admittedAtMs } = reservation
 
   const sentAtMs = clock.monotonic()
   metrics.requestForwarded({ overheadMs: sentAtMs - readAtMs })

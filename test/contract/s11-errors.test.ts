@@ -60,7 +60,7 @@ describe('inference errors', () => {
     ['has metadata that is no object', `{"model":"${defaultSlug}","metadata":"x"}`, 'metadata'],
     ['has metadata over 16 KiB', JSON.stringify(chat({ metadata: { x: 'y'.repeat(16_400) } })), 'metadata'],
     ['is nested too deeply', `{"model":"${defaultSlug}","x":${'['.repeat(2_000)}${']'.repeat(2_000)}}`, null],
-    ['is not UTF-8', `{"model":"${defaultSlug}","x":"\u0000"}`, null],
+    ['has a control character in a string', `{"model":"${defaultSlug}","x":"\u0000"}`, null],
   ]
   for (const [name, body, param] of malformed) {
     test(`a request body that ${name} is 400`, async () => {
