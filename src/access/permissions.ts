@@ -1,30 +1,8 @@
 /**
- * Who may do what in the management API and beyond: the one table. A route names the permission that it needs,
- * a caller has those of its kind of key (contract §10).
+ * Who may do what: the one table (contract §3, §10). A route of the management API names the permission that it
+ * needs; calling models and reading metrics have theirs. A holder is the operator, a type of workspace key or, for
+ * personal keys, the role of the person.
  */
-export const workspacePermissions = [
-  'models:view',
-  'models:manage',
-  'secrets:view',
-  'secrets:manage',
-  'endpoints:view',
-  'endpoints:manage',
-  'groups:view',
-  'groups:manage',
-  'federated-keys:view',
-  'federated-keys:manage',
-  'workspace-keys:view',
-  'workspace-keys:manage',
-  'metrics:view',
-  'inference:call',
-] as const
-export type WorkspacePermission = (typeof workspacePermissions)[number]
-
-export const operatorPermissions = ['workspaces:manage'] as const
-export type OperatorPermission = (typeof operatorPermissions)[number]
-
-export type Permission = WorkspacePermission | OperatorPermission
-
 export const workspaceKeyTypes = [
   'PERSONAL',
   'WORKSPACE_MANAGE_ALL',
@@ -34,27 +12,73 @@ export const workspaceKeyTypes = [
 ] as const
 export type WorkspaceKeyType = (typeof workspaceKeyTypes)[number]
 
-export type Holder = 'OPERATOR' | WorkspaceKeyType
+export const personRoles = ['owner', 'admin', 'member'] as const
+export type PersonRole = (typeof personRoles)[number]
 
-const permissionsOf = {
-  OPERATOR: operatorPermissions,
-  PERSONAL: workspacePermissions,
-  WORKSPACE_MANAGE_ALL: workspacePermissions,
-  WORKSPACE_INVOKE: ['inference:call'],
-  WORKSPACE_EXPORT_METRICS: ['metrics:view'],
-  WORKSPACE_MANAGE_API_KEYS: [
-    'workspace-keys:view',
-    'workspace-keys:manage',
-    'federated-keys:view',
-    'federated-keys:manage',
-  ],
-} satisfies Record<Holder, readonly Permission[]>
+export type Holder = 'OPERATOR' | Exclude<WorkspaceKeyType, 'PERSONAL'> | PersonRole
 
-export function may(holder: Holder, permission: Permission): boolean {
-  const granted: readonly Permission[] = permissionsOf[holder]
-  return granted.includes(permission)
+const fullAccess = ['WORKSPACE_MANAGE_ALL', 'owner'] as const
+const managers = [...fullAccess, 'admin'] as const
+const everyone = [...managers, 'member'] as const
+
+const holdersOf = {
+  'workspaces:manage': ['OPERATOR'],
+  'models:view': everyone,
+  'models:manage': managers,
+  'secrets:view': everyone,
+  'secrets:manage': managers,
+  'endpoints:view': everyone,
+  'endpoints:manage': managers,
+  'groups:view': everyone,
+  'groups:manage': managers,
+  'federated-keys:view': [...everyone, 'WORKSPACE_MANAGE_API_KEYS'],
+  'federated-keys:manage': [...managers, 'WORKSPACE_MANAGE_API_KEYS'],
+  'webhooks:view': everyone,
+  'webhooks:manage': managers,
+  'events:view': everyone,
+  'domains:view': everyone,
+  'domains:manage': managers,
+  /** One's own: the keys of the person, or those that `workspace-keys:manage` reaches. */
+  'workspace-keys:use': [...everyone, 'WORKSPACE_MANAGE_API_KEYS'],
+  'workspace-keys:manage': [...managers, 'WORKSPACE_MANAGE_API_KEYS'],
+  'teams:view': everyone,
+  'teams:manage': managers,
+  'profile:view': everyone,
+  'people:view': everyone,
+  'people:manage': managers,
+  /** To make or unmake an owner. */
+  'owners:manage': fullAccess,
+  'audit:view': managers,
+  'metrics:view': [...everyone, 'WORKSPACE_EXPORT_METRICS'],
+  'inference:call': [...everyone, 'WORKSPACE_INVOKE'],
+} as const satisfies Record<string, readonly Holder[]>
+
+export type Permission = keyof typeof holdersOf
+export type OperatorPermission = 'workspaces:manage'
+export type WorkspacePermission = Exclude<Permission, OperatorPermission>
+
+/** What a key of a team may not do, whatever its type: it reaches beyond the team. */
+const beyondTeams: readonly Permission[] = [
+  'teams:manage',
+  'people:view',
+  'people:manage',
+  'owners:manage',
+  'audit:view',
+]
+
+export const permissions = Object.keys(holdersOf) as Permission[]
+
+/** Whose power is asked about: a holder, of the whole workspace or of one of its teams. */
+export interface PowerHolder {
+  holder: Holder
+  teamId: string | null
+}
+
+export function may({ holder, teamId }: PowerHolder, permission: Permission): boolean {
+  const holders: readonly Holder[] = holdersOf[permission]
+  return holders.includes(holder) && (teamId === null || !beyondTeams.includes(permission))
 }
 
 export function isOperatorPermission(permission: Permission): permission is OperatorPermission {
-  return operatorPermissions.some((candidate) => candidate === permission)
+  return permission === 'workspaces:manage'
 }

@@ -1,13 +1,8 @@
 import { timingSafeEqual } from 'node:crypto'
 import { keyHash } from '../access/api-key.ts'
-import {
-  isOperatorPermission,
-  may,
-  type Permission,
-  type WorkspaceKeyType,
-  workspaceKeyTypes,
-} from '../access/permissions.ts'
+import { isOperatorPermission, may, type Permission } from '../access/permissions.ts'
 import { presentedKey } from '../access/principal.ts'
+import { findWorkspaceKey, type WorkspaceKey } from '../access/workspace-key.ts'
 import { ApiError } from '../errors.ts'
 import type { Queries } from '../storage/database.ts'
 import type { WorkspaceRow } from '../storage/tables.ts'
@@ -17,7 +12,7 @@ export interface OperatorCaller {
 }
 
 export interface WorkspaceCaller {
-  actor: { kind: 'workspace-key'; prefix: string; type: WorkspaceKeyType }
+  actor: { kind: 'workspace-key' } & WorkspaceKey
   /** The caller's own: every query of the request is about it and no other. */
   workspace: WorkspaceRow
 }
@@ -46,7 +41,7 @@ export async function authenticate(
 
   const caller = await findWorkspaceCaller(queries, hash)
   if (caller === null) throw new ApiError('UNAUTHORIZED')
-  if (!may(caller.actor.type, permission)) throw new ApiError('FORBIDDEN')
+  if (!may(caller.actor, permission)) throw new ApiError('FORBIDDEN')
   if (path.startsWith('/v1/gateway/') && caller.workspace.onboarded === 0) {
     throw new ApiError('FORBIDDEN', { message: 'This workspace is not onboarded to the gateway.' })
   }
@@ -54,26 +49,14 @@ export async function authenticate(
 }
 
 async function findWorkspaceCaller(queries: Queries, hash: string): Promise<WorkspaceCaller | null> {
-  const key = await queries
-    .selectFrom('workspace_keys')
-    .select(['prefix', 'type', 'workspace_id'])
-    .where('hash', '=', hash)
-    .where('revoked_at', 'is', null)
-    .executeTakeFirst()
-  if (key === undefined) return null
+  const key = await findWorkspaceKey(queries, hash)
+  if (key === null) return null
   const workspace = await queries
     .selectFrom('workspaces')
     .selectAll()
-    .where('id', '=', key.workspace_id)
+    .where('id', '=', key.workspaceId)
     .executeTakeFirst()
-  if (workspace === undefined) return null
-  return { actor: { kind: 'workspace-key', prefix: key.prefix, type: keyType(key.type) }, workspace }
-}
-
-function keyType(stored: string): WorkspaceKeyType {
-  const type = workspaceKeyTypes.find((candidate) => candidate === stored)
-  if (type === undefined) throw new Error(`A workspace key has the unknown type '${stored}'.`)
-  return type
+  return workspace === undefined ? null : { actor: { kind: 'workspace-key', ...key }, workspace }
 }
 
 function sameHash(one: string, other: string): boolean {

@@ -74,6 +74,7 @@ export function endpointRoutes(parts: EndpointParts): Route[] {
       body: CreateEndpointRequest,
       response: Endpoint,
       handler: ({ workspace, body, transaction }) => createEndpoint(workspace, body, { ...parts, transaction }),
+      audit: (endpoint) => ({ event_type: 'GATEWAY_ENDPOINT_CREATED', ...audited(endpoint) }),
     }),
     defineRoute({
       method: 'GET',
@@ -105,6 +106,11 @@ export function endpointRoutes(parts: EndpointParts): Route[] {
       response: Endpoint,
       handler: ({ workspace, params, body, transaction }) =>
         updateEndpoint(workspace, { id: params.endpoint_id, ...body }, { ...parts, transaction }),
+      audit: (endpoint) => ({
+        event_type: 'GATEWAY_ENDPOINT_UPDATED',
+        ...audited(endpoint),
+        previous_slug: endpoint.previous_slug,
+      }),
     }),
     defineRoute({
       method: 'DELETE',
@@ -115,6 +121,7 @@ export function endpointRoutes(parts: EndpointParts): Route[] {
       response: EndpointTombstone,
       handler: ({ workspace, params, transaction }) =>
         deleteEndpoint(workspace.id, params.endpoint_id, { ...parts, transaction }),
+      audit: (endpoint) => ({ event_type: 'GATEWAY_ENDPOINT_DELETED', ...audited(endpoint) }),
     }),
   ]
 }
@@ -167,7 +174,7 @@ async function updateEndpoint(
   workspace: WorkspaceRow,
   { id, slug, targets }: UpdateEndpointRequest & { id: string },
   { transaction, changeLog, clock }: WriteParts,
-): Promise<Endpoint> {
+): Promise<Endpoint & { previous_slug: string | null }> {
   const { queries } = transaction
   const row = await findEndpoint(workspace.id, id, queries)
   const changed: EndpointRow = { ...row, updated_at: clock.now() }
@@ -183,7 +190,7 @@ async function updateEndpoint(
     slugTaken(changed.slug),
   )
   changeLog.record(transaction, { kind: 'routing', workspaceId: workspace.id })
-  return toEndpoint(changed)
+  return { ...toEndpoint(changed), previous_slug: changed.slug === row.slug ? null : row.slug }
 }
 
 async function deleteEndpoint(
@@ -243,6 +250,10 @@ function storedTargets(targets: readonly EndpointTarget[]): string {
       environment_name: target.environment_name === 'production' ? null : target.environment_name,
     })),
   )
+}
+
+function audited({ id, slug }: Pick<EndpointRow, 'id' | 'slug'>) {
+  return { gateway_endpoint_id: id, slug }
 }
 
 function slugTaken(slug: string): Error {

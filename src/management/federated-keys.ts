@@ -53,6 +53,7 @@ export function federatedKeyRoutes(parts: FederatedKeyParts): Route[] {
       response: CreatedKey,
       handler: ({ workspace, params, body, transaction }) =>
         mintGroupKey(workspace, { groupId: params.group_id, ...body }, { ...parts, transaction }),
+      audit: ({ prefix }, { params }) => ({ event_type: 'FEDERATED_KEY_CREATED', prefix, group_id: params.group_id }),
     }),
     defineRoute({
       method: 'GET',
@@ -82,6 +83,7 @@ export function federatedKeyRoutes(parts: FederatedKeyParts): Route[] {
       tag,
       response: KeyTombstone,
       handler: ({ workspace, params, transaction }) => revokeKey(workspace.id, params, { ...parts, transaction }),
+      audit: ({ prefix }, { params }) => ({ event_type: 'FEDERATED_KEY_DELETED', prefix, group_id: params.group_id }),
     }),
   ]
 }
@@ -108,6 +110,7 @@ async function mintGroupKey(
       name,
       created_at: clock.now(),
       expires_at: null,
+      last_used_at: null,
       revoked_at: null,
     })
     .execute()

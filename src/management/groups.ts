@@ -102,6 +102,7 @@ export function groupRoutes(parts: GroupParts): Route[] {
       response: Group,
       errors: ['NOT_FOUND'],
       handler: ({ workspace, body, transaction }) => createGroup(workspace.id, body, { ...parts, transaction }),
+      audit: (group) => ({ event_type: 'GROUP_CREATED', ...audited(group) }),
     }),
     defineRoute({
       method: 'GET',
@@ -136,6 +137,7 @@ export function groupRoutes(parts: GroupParts): Route[] {
       response: Group,
       handler: ({ workspace, params, body, transaction }) =>
         updateGroup(workspace.id, { id: params.group_id, ...body }, { ...parts, transaction }),
+      audit: (group) => ({ event_type: 'GROUP_UPDATED', ...audited(group) }),
     }),
     defineRoute({
       method: 'DELETE',
@@ -146,6 +148,7 @@ export function groupRoutes(parts: GroupParts): Route[] {
       response: GroupTombstone,
       handler: ({ workspace, params, transaction }) =>
         deleteGroup(workspace.id, params.group_id, { ...parts, transaction }),
+      audit: (group) => ({ event_type: 'GROUP_DELETED', ...audited(group) }),
     }),
   ]
 }
@@ -253,6 +256,10 @@ function refuseCascadingViolation(
   if (group.limit_enforcement === 'CASCADING' && cascadingViolation(group, surroundings) !== null) {
     throw new ApiError('VALIDATION_ERROR', { message: 'Child group exceeds parent group limit.' })
   }
+}
+
+function audited({ id, metadata }: Pick<Group, 'id' | 'metadata'>) {
+  return { group_id: id, external_entity_id: metadata.external_entity_id }
 }
 
 function toRow(group: StoredGroup): GroupRow {

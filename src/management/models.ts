@@ -84,6 +84,7 @@ export function modelRoutes(parts: ModelParts): Route[] {
       body: CreateModelRequest,
       response: Model,
       handler: ({ workspace, body, transaction }) => createModel(workspace.id, body, { ...parts, transaction }),
+      audit: (model) => ({ event_type: 'MODEL_CREATED', ...audited(model) }),
     }),
     defineRoute({
       method: 'GET',
@@ -114,6 +115,7 @@ export function modelRoutes(parts: ModelParts): Route[] {
       response: Model,
       handler: ({ workspace, params, body, transaction }) =>
         updateModel(workspace.id, { id: params.model_id, ...body }, { ...parts, transaction }),
+      audit: (model) => ({ event_type: 'MODEL_UPDATED', ...audited(model) }),
     }),
     defineRoute({
       method: 'DELETE',
@@ -125,6 +127,7 @@ export function modelRoutes(parts: ModelParts): Route[] {
       errors: ['CONFLICT'],
       handler: ({ workspace, params, transaction }) =>
         deleteModel(workspace.id, params.model_id, { ...parts, transaction }),
+      audit: ({ id, name }) => ({ event_type: 'MODEL_DELETED', model_id: id, model_name: name }),
     }),
   ]
 }
@@ -237,6 +240,10 @@ function secretReferences(environments: readonly ModelEnvironment[]): { path: st
   return environments.flatMap(({ secret_id }, index) =>
     secret_id === null ? [] : [{ path: `environments.${index}.secret_id`, secretId: secret_id }],
   )
+}
+
+function audited({ id, name, environments }: Model) {
+  return { model_id: id, model_name: name, environment_names: environments.map((environment) => environment.name) }
 }
 
 function toModel({ id, name, environments, created_at, updated_at }: ModelRow): Model {

@@ -4,6 +4,7 @@ import { z } from 'zod'
 import type { Clock } from '../clock.ts'
 import { ApiError } from '../errors.ts'
 import type { Database, Transaction } from '../storage/database.ts'
+import { auditClient, recordAudit } from './audit.ts'
 import { authenticate, type Caller } from './authentication.ts'
 import { schemaError } from './error-answers.ts'
 import { routeSchema } from './openapi.ts'
@@ -57,8 +58,11 @@ export function mountRoutes(
           route.method === 'GET'
             ? await route.serve({ params, query, ...caller, queries: database.queries })
             : await database.transaction(async (transaction) => {
-                const locked = await lockWorkspace(caller, transaction)
-                return route.serve({ params, query, body, ...locked, transaction })
+                const input = { params, query, body, ...(await lockWorkspace(caller, transaction)), transaction }
+                const result = await route.serve(input)
+                const events = route.audit(result, input)
+                await recordAudit(transaction, { events, caller, client: auditClient(request.headers), clock })
+                return result
               })
         return reply.type(route.contentType).send(answer)
       },

@@ -2,6 +2,7 @@ import { z } from 'zod'
 import type { OperatorPermission, Permission } from '../access/permissions.ts'
 import type { ErrorCode } from '../errors.ts'
 import type { Queries, Transaction } from '../storage/database.ts'
+import type { AuditEvent } from './audit-events.ts'
 import type { OperatorCaller, WorkspaceCaller } from './authentication.ts'
 
 /**
@@ -19,7 +20,8 @@ export function defineRoute<
   Answer extends z.ZodType,
   Query extends z.ZodRawShape = Record<never, never>,
   Body extends StrictObject = EmptyObject,
->(definition: RouteDefinition<Method, Path, Needed, Query, Body, Answer>): Route {
+  Result extends z.output<Answer> = z.output<Answer>,
+>(definition: RouteDefinition<Method, Path, Needed, Query, Body, Answer, Result> & AuditDeclaration<Method>): Route {
   const { method, path, permission, summary, tag, query, body, response, contentType, errors = [] } = definition
   return {
     method,
@@ -35,6 +37,11 @@ export function defineRoute<
     response,
     // The schemas above have parsed what arrives here, and authentication has judged by `permission`.
     serve: (input) => definition.handler(input as RouteInput<Method, Path, Needed, Query, Body>),
+    // What arrives here is what `serve` was given, and gave.
+    audit: (result, input) =>
+      definition.audit === undefined
+        ? []
+        : [definition.audit(result as Result, input as RouteInput<Method, Path, Needed, Query, Body>)].flat(),
   }
 }
 
@@ -45,6 +52,7 @@ export interface RouteDefinition<
   Query extends z.ZodRawShape,
   Body extends StrictObject,
   Answer extends z.ZodType,
+  Result extends z.output<Answer>,
 > {
   method: Method
   /** As OpenAPI writes it, `/v1/gateway/groups/{group_id}`; each name in braces is a string in `params`. */
@@ -63,8 +71,16 @@ export interface RouteDefinition<
   contentType?: string
   /** Errors that it may answer with beyond those that follow from its path, body and permission. */
   errors?: readonly ErrorCode[]
-  handler(input: RouteInput<Method, Path, Needed, Query, Body>): Promise<z.output<Answer>>
+  /** May return more than the answer declares, for `audit`. */
+  handler(input: RouteInput<Method, Path, Needed, Query, Body>): Promise<Result>
+  /** What the audit log tells of a write: one event or more, written in the same transaction (contract §15). */
+  audit?(result: Result, input: RouteInput<Method, Path, Needed, Query, Body>): AuditEvent | readonly AuditEvent[]
 }
+
+/** Only reads may do without `audit`. */
+export type AuditDeclaration<Method extends RouteMethod> = Method extends 'GET'
+  ? { audit?: undefined }
+  : { audit: object }
 
 export type RouteInput<
   Method extends RouteMethod,
@@ -93,6 +109,7 @@ export interface Route {
   body: z.ZodType | undefined
   response: z.ZodType
   serve(input: object): Promise<unknown>
+  audit(result: unknown, input: object): readonly AuditEvent[]
 }
 
 export type RouteMethod = 'GET' | 'POST' | 'PATCH' | 'DELETE'

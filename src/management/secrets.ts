@@ -1,16 +1,15 @@
 import { z } from 'zod'
 import type { Clock } from '../clock.ts'
-import { notFound } from '../errors.ts'
+import { invalid, notFound } from '../errors.ts'
 import { newId } from '../id.ts'
 import type { ChangeLog } from '../storage/change-log.ts'
 import type { Queries, Transaction } from '../storage/database.ts'
 import { type SecretBox, secretPurpose } from '../storage/secret-box.ts'
 import type { SecretRow } from '../storage/tables.ts'
+import type { WorkspaceCaller } from './authentication.ts'
 import { defineRoute, type Route } from './route.ts'
+import { defaultTeam, findTeam, refuseOtherTeam } from './team-row.ts'
 import { Timestamp, timestamp } from './timestamp.ts'
-
-/** Until teams come, everything belongs to the one that every workspace has. */
-const defaultTeamName = 'Default'
 
 const SecretName = z
   .string()
@@ -36,7 +35,6 @@ const Secrets = z.object({ secrets: z.array(Secret) }).meta({ id: 'SecretsV1' })
 type Secrets = z.output<typeof Secrets>
 
 const SecretTombstone = z.object({ name: z.string() }).meta({ id: 'SecretTombstoneV1' })
-type SecretTombstone = z.output<typeof SecretTombstone>
 
 export interface SecretParts {
   changeLog: ChangeLog
@@ -44,7 +42,7 @@ export interface SecretParts {
   secretBox: SecretBox
 }
 
-/** Credentials for upstreams: written, used, never shown (contract §6). */
+/** Credentials for upstreams: written, used, never shown (contract §6). Each belongs to a team. */
 export function secretRoutes(parts: SecretParts): Route[] {
   const tag = 'Secrets'
   return [
@@ -55,17 +53,19 @@ export function secretRoutes(parts: SecretParts): Route[] {
       summary: 'List secrets, without their values',
       tag,
       response: Secrets,
-      handler: ({ workspace, queries }) => listSecrets(workspace.id, queries),
+      handler: ({ workspace, actor, queries }) => listSecrets(workspace.id, { teamId: actor.teamId }, queries),
     }),
     defineRoute({
       method: 'POST',
       path: '/v1/secrets',
       permission: 'secrets:manage',
-      summary: 'Create a secret, or replace its value',
+      summary: "Create a secret of the key's own team, else of the default team, or replace its value",
       tag,
       body: UpsertSecretRequest,
       response: Secret,
-      handler: ({ workspace, body, transaction }) => upsertSecret(workspace.id, body, { ...parts, transaction }),
+      handler: ({ workspace, actor, body, transaction }) =>
+        upsertSecret(workspace.id, { teamId: actor.teamId, ...body }, { ...parts, transaction }),
+      audit: (secret) => ({ event_type: 'SECRET_UPDATED', ...audited(secret) }),
     }),
     defineRoute({
       method: 'DELETE',
@@ -74,8 +74,35 @@ export function secretRoutes(parts: SecretParts): Route[] {
       summary: 'Delete a secret',
       tag,
       response: SecretTombstone,
-      handler: ({ workspace, params, transaction }) =>
-        deleteSecret(workspace.id, params.secret_name, { ...parts, transaction }),
+      handler: ({ workspace, actor, params, transaction }) =>
+        deleteSecret({ workspace, actor }, params.secret_name, { ...parts, transaction }),
+      audit: (secret) => ({ event_type: 'SECRET_DELETED', ...audited(secret) }),
+    }),
+    defineRoute({
+      method: 'GET',
+      path: '/v1/teams/{team_id}/secrets',
+      permission: 'secrets:view',
+      summary: "List a team's secrets, without their values",
+      tag,
+      response: Secrets,
+      handler: async ({ workspace, actor, params, queries }) => {
+        const team = await findTeam({ workspace, actor }, params.team_id, queries)
+        return listSecrets(workspace.id, { teamId: team.id }, queries)
+      },
+    }),
+    defineRoute({
+      method: 'POST',
+      path: '/v1/teams/{team_id}/secrets',
+      permission: 'secrets:manage',
+      summary: 'Create a secret of a team, or replace its value',
+      tag,
+      body: UpsertSecretRequest,
+      response: Secret,
+      handler: async ({ workspace, actor, params, body, transaction }) => {
+        const team = await findTeam({ workspace, actor }, params.team_id, transaction.queries)
+        return upsertSecret(workspace.id, { teamId: team.id, ...body }, { ...parts, transaction })
+      },
+      audit: (secret) => ({ event_type: 'SECRET_UPDATED', ...audited(secret) }),
     }),
   ]
 }
@@ -84,28 +111,42 @@ interface WriteParts extends SecretParts {
   transaction: Transaction
 }
 
-async function listSecrets(workspaceId: string, queries: Queries): Promise<Secrets> {
-  const rows = await queries
-    .selectFrom('secrets')
-    .selectAll()
-    .where('workspace_id', '=', workspaceId)
-    .orderBy('id')
+interface SecretWithTeam extends SecretRow {
+  team_name: string
+}
+
+/** With `teamId` null, those of all teams. */
+async function listSecrets(
+  workspaceId: string,
+  { teamId }: { teamId: string | null },
+  queries: Queries,
+): Promise<Secrets> {
+  const rows = await secretsOf(workspaceId, queries)
+    .$if(teamId !== null, (query) => query.where('team_id', '=', teamId ?? ''))
+    .orderBy('secrets.id')
     .execute()
   return { secrets: rows.map(toSecret) }
 }
 
+/** A name stands for one secret in the whole workspace: with `teamId`, one that another team has is refused. */
 async function upsertSecret(
   workspaceId: string,
-  { name, value }: UpsertSecretRequest,
+  { teamId, name, value }: UpsertSecretRequest & { teamId: string | null },
   { transaction, changeLog, clock, secretBox }: WriteParts,
 ): Promise<Secret> {
+  const { queries } = transaction
+  const present = await findSecret(workspaceId, name, queries).executeTakeFirst()
+  if (present !== undefined && teamId !== null && present.team_id !== teamId) {
+    throw invalid('name', `Another team has a secret with the name '${name}'.`)
+  }
   const nowMs = clock.now()
   const sealed_value = secretBox.seal(value, secretPurpose({ workspace_id: workspaceId, name }))
-  const row = await transaction.queries
+  await queries
     .insertInto('secrets')
     .values({
       id: newId(nowMs),
       workspace_id: workspaceId,
+      team_id: teamId ?? (await defaultTeam(workspaceId, queries)).id,
       name,
       sealed_value,
       created_at: nowMs,
@@ -114,28 +155,41 @@ async function upsertSecret(
     .onConflict((conflict) =>
       conflict.columns(['workspace_id', 'name']).doUpdateSet({ sealed_value, updated_at: nowMs }),
     )
-    .returningAll()
-    .executeTakeFirstOrThrow()
+    .execute()
   changeLog.record(transaction, { kind: 'routing', workspaceId })
-  return toSecret(row)
+  return toSecret(await findSecret(workspaceId, name, queries).executeTakeFirstOrThrow())
 }
 
 async function deleteSecret(
-  workspaceId: string,
+  { workspace, actor }: WorkspaceCaller,
   name: string,
   { transaction, changeLog }: WriteParts,
-): Promise<SecretTombstone> {
-  const deleted = await transaction.queries
-    .deleteFrom('secrets')
-    .where('workspace_id', '=', workspaceId)
-    .where('name', '=', name)
-    .returning('id')
-    .executeTakeFirst()
-  if (deleted === undefined) throw notFound('secret')
-  changeLog.record(transaction, { kind: 'routing', workspaceId })
-  return { name }
+): Promise<Pick<SecretRow, 'id' | 'name'>> {
+  const secret = await findSecret(workspace.id, name, transaction.queries).executeTakeFirst()
+  if (secret === undefined) throw notFound('secret')
+  refuseOtherTeam({ actor }, secret.team_id)
+  await transaction.queries.deleteFrom('secrets').where('id', '=', secret.id).execute()
+  changeLog.record(transaction, { kind: 'routing', workspaceId: workspace.id })
+  return secret
 }
 
-function toSecret({ id, name, created_at }: SecretRow): Secret {
-  return { id, name, team_name: defaultTeamName, created_at: timestamp(created_at) }
+function secretsOf(workspaceId: string, queries: Queries) {
+  return queries
+    .selectFrom('secrets')
+    .innerJoin('teams', 'teams.id', 'secrets.team_id')
+    .selectAll('secrets')
+    .select('teams.name as team_name')
+    .where('secrets.workspace_id', '=', workspaceId)
+}
+
+function findSecret(workspaceId: string, name: string, queries: Queries) {
+  return secretsOf(workspaceId, queries).where('secrets.name', '=', name)
+}
+
+function audited({ id, name }: Pick<SecretRow, 'id' | 'name'>) {
+  return { secret_id: id, secret_name: name }
+}
+
+function toSecret({ id, name, team_name, created_at }: SecretWithTeam): Secret {
+  return { id, name, team_name, created_at: timestamp(created_at) }
 }

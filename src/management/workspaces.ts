@@ -9,8 +9,11 @@ import { type PageRequest, Pagination, page, pageQuery, pageStart } from '../sto
 import type { WorkspaceRow } from '../storage/tables.ts'
 import { distinct } from './distinct.ts'
 import { anyPrefix, orgPrefixes, othersPrefixes } from './org-prefixes.ts'
+import { insertAccount } from './person-row.ts'
 import { defineRoute, type Route } from './route.ts'
+import { insertDefaultTeam } from './team-row.ts'
 import { Timestamp, timestamp } from './timestamp.ts'
+import { insertWorkspaceKey } from './workspace-key-row.ts'
 
 const OrgPrefix = z
   .string()
@@ -94,6 +97,7 @@ export function workspaceRoutes(parts: WorkspaceParts): Route[] {
       body: CreateWorkspaceRequest,
       response: CreatedWorkspace,
       handler: ({ body, transaction }) => createWorkspace(body, { ...parts, transaction }),
+      audit: (workspace) => ({ event_type: 'WORKSPACE_CREATED', ...audited(workspace) }),
     }),
     defineRoute({
       ...shared,
@@ -120,14 +124,16 @@ export function workspaceRoutes(parts: WorkspaceParts): Route[] {
       body: UpdateWorkspaceRequest,
       response: Workspace,
       handler: ({ params, body, transaction }) => updateWorkspace(params.workspace_id, body, { ...parts, transaction }),
+      audit: (workspace) => ({ event_type: 'WORKSPACE_UPDATED', ...audited(workspace) }),
     }),
     defineRoute({
       ...shared,
       method: 'DELETE',
       path: `${path}/{workspace_id}`,
-      summary: 'Delete a workspace and all that it owns, but for its billing record',
+      summary: 'Delete a workspace and all that it owns, but for its billing record and its audit log',
       response: WorkspaceTombstone,
       handler: ({ params, transaction }) => deleteWorkspace(params.workspace_id, { ...parts, transaction }),
+      audit: (workspace) => ({ event_type: 'WORKSPACE_DELETED', ...audited(workspace) }),
     }),
   ]
 }
@@ -143,20 +149,12 @@ async function createWorkspace(
   const workspace = { id: newId(clock.now()), ...request, created_at: timestamp(clock.now()) }
   await refuseTakenPrefixes(workspace.id, request.org_prefixes, transaction)
   await transaction.queries.insertInto('workspaces').values(toRow(workspace)).execute()
-  await transaction.queries
-    .insertInto('workspace_keys')
-    .values({
-      id: newId(clock.now()),
-      prefix: key.prefix,
-      hash: key.hash,
-      workspace_id: workspace.id,
-      type: 'WORKSPACE_MANAGE_ALL',
-      name: null,
-      created_at: clock.now(),
-      revoked_at: null,
-    })
-    .execute()
-  changeLog.record(transaction, { kind: 'key', hash: key.hash })
+  await insertDefaultTeam(workspace.id, { transaction, clock })
+  await insertAccount(workspace.id, { transaction, clock })
+  await insertWorkspaceKey(
+    { workspace_id: workspace.id, key, type: 'WORKSPACE_MANAGE_ALL' },
+    { transaction, clock, changeLog },
+  )
   return { ...workspace, api_key: key.key }
 }
 
@@ -218,6 +216,10 @@ export async function createBootstrapWorkspace(
     )
     return { generatedKey: given === undefined ? api_key : null }
   })
+}
+
+function audited({ id, name }: Pick<Workspace, 'id' | 'name'>) {
+  return { workspace_id: id, workspace_name: name }
 }
 
 async function refuseTakenPrefixes(id: string, prefixes: readonly string[], { queries }: Transaction): Promise<void> {

@@ -1,3 +1,4 @@
+import type { PersonRole, WorkspaceKeyType } from '../access/permissions.ts'
 import type { LimitEnforcement } from '../limits/effective-limits.ts'
 
 /**
@@ -6,6 +7,8 @@ import type { LimitEnforcement } from '../limits/effective-limits.ts'
  */
 export interface Tables {
   workspaces: WorkspaceRow
+  teams: TeamRow
+  people: PersonRow
   workspace_keys: WorkspaceKeyRow
   models: ModelRow
   secrets: SecretRow
@@ -15,6 +18,10 @@ export interface Tables {
   events: EventRow
   usage_daily: UsageDailyRow
   ledger_heads: LedgerHeadRow
+  event_spans: EventSpanRow
+  webhooks: WebhookRow
+  webhook_deliveries: WebhookDeliveryRow
+  audit_logs: AuditLogRow
 }
 
 export interface WorkspaceRow {
@@ -27,14 +34,41 @@ export interface WorkspaceRow {
   created_at: number
 }
 
+/** Part of a lab. Every workspace has a default one, which stays. */
+export interface TeamRow {
+  id: string
+  workspace_id: string
+  name: string
+  is_default: 0 | 1
+  created_at: number
+}
+
+/** A person of the lab. Every workspace has an owner without an e-mail address, the workspace's own account, which stays. */
+export interface PersonRow {
+  id: string
+  workspace_id: string
+  email: string | null
+  name: string | null
+  role: PersonRole
+  created_at: number
+}
+
 export interface WorkspaceKeyRow {
   id: string
   prefix: string
   hash: string
   workspace_id: string
-  type: string
+  /** Null: the whole workspace's, or a person's. */
+  team_id: string | null
+  /** Of a personal key, and of no other. */
+  person_id: string | null
+  type: WorkspaceKeyType
   name: string | null
+  /** JSON lists of what it is narrowed to; null: to nothing. */
+  model_ids: string | null
+  environments: string | null
   created_at: number
+  last_used_at: number | null
   revoked_at: number | null
 }
 
@@ -50,6 +84,7 @@ export interface ModelRow {
 export interface SecretRow {
   id: string
   workspace_id: string
+  team_id: string
   name: string
   sealed_value: string
   created_at: number
@@ -88,6 +123,7 @@ export interface FederatedKeyRow {
   name: string | null
   created_at: number
   expires_at: number | null
+  last_used_at: number | null
   revoked_at: number | null
 }
 
@@ -135,4 +171,90 @@ export interface LedgerHeadRow {
   workspace_id: string
   position: number
   sequence: number
+}
+
+/**
+ * Between which positions the events lie that were recorded within ten minutes: how a window of time becomes a
+ * range of positions, although events of several nodes do not arrive in the order of their time.
+ */
+export interface EventSpanRow {
+  workspace_id: string
+  started_at: number
+  first_position: number
+  last_position: number
+}
+
+/** Where a workspace's billing events are sent, and how far they have been handed over (contract §14). */
+export interface WebhookRow {
+  id: string
+  workspace_id: string
+  url: string
+  retry_window_seconds: number
+  sealed_secret: string
+  /** After a rotation: signs beside the present secret until `previous_secret_until`. */
+  sealed_previous_secret: string | null
+  previous_secret_until: number | null
+  /** The position in the record up to which events have been put into deliveries. */
+  position: number
+  /** The sequence of the last event put into a delivery; null before the first one. */
+  sequence: number | null
+  created_at: number
+  updated_at: number
+  /** Deleted: nothing is sent any more, and the row goes once its deliveries have gone. */
+  deleted_at: number | null
+}
+
+export const deliveryStatuses = ['pending', 'delivered', 'dead'] as const
+export type DeliveryStatus = (typeof deliveryStatuses)[number]
+
+/** The events of one delivery were recorded within this: so a window of time bounds where to look for its deliveries. */
+export const deliverySpanMs = 600_000
+
+/** Consecutive events of a workspace, sent to a webhook in one request: again and again until it is answered. */
+export interface WebhookDeliveryRow {
+  id: string
+  webhook_id: string
+  workspace_id: string
+  /** `X-Baseten-Request-ID`: a UUID, the same on every attempt. */
+  request_id: string
+  status: DeliveryStatus
+  first_position: number
+  last_position: number
+  first_sequence: number
+  last_sequence: number
+  /** The earliest and the latest of its events. */
+  first_recorded_at: number
+  last_recorded_at: number
+  /** Since it was last asked for: a redelivery begins anew. */
+  attempts: number
+  first_attempt_at: number | null
+  last_attempt_at: number | null
+  /** Null unless pending. */
+  next_attempt_at: number | null
+  /** While an attempt is under way: nobody else makes one before this. */
+  claimed_until: number | null
+  /** What came of the last attempt: the receiver's status, or why there was none. */
+  response_status: number | null
+  error: string | null
+  created_at: number
+  /** When it was delivered, or given up. */
+  finished_at: number | null
+}
+
+/** Who changed what: written in the transaction of the change, never changed (contract §15). */
+export interface AuditLogRow {
+  id: string
+  workspace_id: string
+  created_at: number
+  event_type: string
+  event_data: string
+  /** `BASETEN_USER`: the operator of the installation. */
+  actor_type: 'API_KEY' | 'USER' | 'BASETEN_USER'
+  actor_key_prefix: string | null
+  actor_key_name: string | null
+  actor_person_id: string | null
+  actor_email: string | null
+  source: 'UI' | 'API'
+  client_name: string | null
+  client_version: string | null
 }

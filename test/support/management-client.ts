@@ -2,14 +2,15 @@ import assert from 'node:assert/strict'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { keyHash } from '../../src/access/api-key.ts'
+import { mintKey } from '../../src/access/api-key.ts'
 import type { WorkspaceKeyType } from '../../src/access/permissions.ts'
 import { type Clock, systemClock } from '../../src/clock.ts'
-import { newId } from '../../src/id.ts'
 import type { CounterStore } from '../../src/limits/counter-store.ts'
 import { openMemoryCounters } from '../../src/limits/memory-counters.ts'
 import { openLog } from '../../src/log.ts'
 import { openManagementListener } from '../../src/management/listener.ts'
+import { findAccount } from '../../src/management/person-row.ts'
+import { insertWorkspaceKey } from '../../src/management/workspace-key-row.ts'
 import { openMetrics } from '../../src/metrics.ts'
 import { type Change, ChangeLog } from '../../src/storage/change-log.ts'
 import { type Database, openEmbeddedDatabase } from '../../src/storage/database.ts'
@@ -100,22 +101,13 @@ export async function startManagement({
       return Object.assign(caller(api_key), { workspaceId: id, key: api_key, orgPrefix })
     },
     async keyOfType(type, workspaceId) {
-      const prefix = `wk_${newId(clock.now())}`
-      const key = `${prefix}.0123456789abcdef0123456789abcdef`
-      await database.queries
-        .insertInto('workspace_keys')
-        .values({
-          id: newId(clock.now()),
-          prefix,
-          hash: keyHash(key),
-          workspace_id: workspaceId,
-          type,
-          name: null,
-          created_at: clock.now(),
-          revoked_at: null,
-        })
-        .execute()
-      return caller(key)
+      const key = mintKey('wk_')
+      await database.transaction(async (transaction) => {
+        const account = await findAccount(workspaceId, transaction.queries)
+        const person_id = type === 'PERSONAL' ? account.id : null
+        await insertWorkspaceKey({ workspace_id: workspaceId, key, type, person_id }, { transaction, clock, changeLog })
+      })
+      return caller(key.key)
     },
     [Symbol.asyncDispose]: () => parts.disposeAsync(),
   }

@@ -1,7 +1,11 @@
 import type { Migration } from 'kysely/migration'
 import { firstTables } from './0001-first-tables.ts'
+import { webhooks } from './0002-webhooks.ts'
+import { identity } from './0003-identity.ts'
 
 /** Applied in the order of their names, each once; a name never changes after a release. */
 export const migrations: Record<string, Migration> = {
   '0001-first-tables': firstTables,
+  '0002-webhooks': webhooks,
+  '0003-identity': identity,
 }
