@@ -1,8 +1,8 @@
-import { chmodSync, closeSync, openSync } from 'node:fs'
 import { type Dialect, Kysely, type Transaction as KyselyTransaction } from 'kysely'
 import { Migrator } from 'kysely/migration'
 import { migrations } from './migrations/index.ts'
-import { nodeSqliteDialect, openSqliteFile } from './sqlite.ts'
+import { openSqliteFile } from './sqlite.ts'
+import { nodeSqliteDialect } from './sqlite-dialect.ts'
 import type { Tables } from './tables.ts'
 
 /** What reads need: the database itself, or a transaction under way. */
@@ -49,13 +49,7 @@ export class Database implements AsyncDisposable {
 
 /** Opens (and makes, readable by its owner alone) the embedded database at `path`, in its newest form. */
 export async function openEmbeddedDatabase(path: string): Promise<Database> {
-  makePrivateFile(path)
   const database = new Database(nodeSqliteDialect(openSqliteFile(path, { synchronous: 'full' })))
   await database.migrate()
   return database
-}
-
-function makePrivateFile(path: string): void {
-  closeSync(openSync(path, 'a', 0o600))
-  chmodSync(path, 0o600)
 }

@@ -1,34 +1,38 @@
-import { DatabaseSync, type SQLInputValue } from 'node:sqlite'
-import { type Dialect, SqliteDialect } from 'kysely'
+import { chmodSync, closeSync, existsSync, openSync } from 'node:fs'
+import { DatabaseSync } from 'node:sqlite'
+
+export interface SqliteFileOptions {
+  /** What a commit survives: normal, a killed process; full, a power cut too. */
+  synchronous: 'normal' | 'full'
+  /**
+   * `shared`: other processes may read and write beside us (a command of the CLI). `exclusive`: the file is this
+   * process's alone, which spares a commit the locks between processes.
+   */
+  locking?: 'shared' | 'exclusive'
+}
 
 /**
- * Opens an embedded database file: write-ahead log, foreign keys on, and a wait of 5 s where another process
- * holds the lock (a command of the CLI that reads beside a running server).
+ * Opens (and makes, readable by its owner alone) a SQLite file: write-ahead log, foreign keys on. Throws when
+ * another process holds the file's lock for longer than 2 s.
  */
-export function openSqliteFile(path: string, { synchronous }: { synchronous: 'normal' | 'full' }): DatabaseSync {
-  const file = new DatabaseSync(path, { timeout: 5_000, enableForeignKeyConstraints: true })
-  file.exec(`PRAGMA journal_mode = WAL; PRAGMA synchronous = ${synchronous}; PRAGMA wal_autocheckpoint = 1000`)
+export function openSqliteFile(path: string, { synchronous, locking = 'shared' }: SqliteFileOptions): DatabaseSync {
+  makePrivateFile(path)
+  const file = new DatabaseSync(path, { timeout: 2_000, enableForeignKeyConstraints: true })
+  try {
+    // The locking mode comes first: a log opened in exclusive mode does without shared memory.
+    file.exec(
+      `PRAGMA locking_mode = ${locking === 'exclusive' ? 'exclusive' : 'normal'}; PRAGMA journal_mode = WAL; ` +
+        `PRAGMA synchronous = ${synchronous}; PRAGMA wal_autocheckpoint = 1000`,
+    )
+  } catch (error) {
+    file.close()
+    throw error
+  }
   return file
 }
 
-/** Kysely's SQLite dialect, written for better-sqlite3, over the SQLite that Node brings. */
-export function nodeSqliteDialect(file: DatabaseSync): Dialect {
-  return new SqliteDialect({
-    database: {
-      close: () => file.close(),
-      prepare(sql) {
-        const statement = file.prepare(sql)
-        return {
-          reader: statement.columns().length > 0,
-          all: (parameters) => statement.all(...bound(parameters)),
-          run: (parameters) => statement.run(...bound(parameters)),
-          iterate: (parameters) => statement.iterate(...bound(parameters)),
-        }
-      },
-    },
-  })
-}
-
-function bound(parameters: readonly unknown[]): SQLInputValue[] {
-  return parameters as SQLInputValue[]
+/** Leaves a file that exists unopened: closing it would drop the locks that this process holds on it elsewhere. */
+function makePrivateFile(path: string): void {
+  if (!existsSync(path)) closeSync(openSync(path, 'ax', 0o600))
+  chmodSync(path, 0o600)
 }

@@ -1,4 +1,4 @@
-import { type Kysely, sql } from 'kysely'
+import type { Kysely } from 'kysely'
 import type { Migration } from 'kysely/migration'
 
 /** Workspaces and what they own, and the ledger. */
@@ -116,14 +116,6 @@ export const firstTables: Migration = {
       .addColumn('usage_source', 'text', (column) => column.notNull())
       .addUniqueConstraint('events_by_position', ['workspace_id', 'position'])
       .execute()
-    await schema.createIndex('events_by_time').on('events').columns(['workspace_id', 'recorded_at']).execute()
-    await schema
-      .createIndex('events_by_sequence')
-      .unique()
-      .on('events')
-      .columns(['workspace_id', 'sequence'])
-      .where(sql.ref('sequence'), 'is not', null)
-      .execute()
 
     await schema
       .createTable('usage_daily')
@@ -143,6 +135,15 @@ export const firstTables: Migration = {
       .addColumn('workspace_id', 'text', (column) => column.primaryKey())
       .addColumn('position', 'bigint', (column) => column.notNull())
       .addColumn('sequence', 'bigint', (column) => column.notNull())
+      .execute()
+
+    await schema
+      .createTable('event_spans')
+      .addColumn('workspace_id', 'text', (column) => column.notNull())
+      .addColumn('started_at', 'bigint', (column) => column.notNull())
+      .addColumn('first_position', 'bigint', (column) => column.notNull())
+      .addColumn('last_position', 'bigint', (column) => column.notNull())
+      .addPrimaryKeyConstraint('event_spans_key', ['workspace_id', 'started_at'])
       .execute()
   },
 }

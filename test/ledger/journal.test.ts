@@ -1,0 +1,193 @@
+import assert from 'node:assert/strict'
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { statSync } from 'node:fs'
+import { join } from 'node:path'
+import { test } from 'node:test'
+import fc from 'fast-check'
+import { StartError } from '../../src/errors.ts'
+import { type BillingEvent, outcomes, usageSources } from '../../src/ledger/billing-event.ts'
+import { eventOfText, eventText } from '../../src/ledger/event-text.ts'
+import { type Journal, JournalError, openJournal } from '../../src/ledger/journal.ts'
+import { openLog } from '../../src/log.ts'
+import { quiet } from './quiet-parts.ts'
+import { sampleEvent, sampleEvents } from './sample-event.ts'
+import { temporaryFolder } from './temporary-folder.ts'
+
+function openJournalIn(folder: { path: string }, sync: 'normal' | 'full' = 'normal'): Journal {
+  return openJournal({ path: join(folder.path, 'journal.db'), sync, ...quiet })
+}
+
+function eventsIn(journal: Journal, max = 1_000): BillingEvent[] {
+  return journal.read(max).map(({ text }) => eventOfText(text))
+}
+
+async function appendAll(journal: Journal, events: readonly BillingEvent[]): Promise<void> {
+  await Promise.all(events.map((event) => journal.append(event)))
+}
+
+for (const sync of ['normal', 'full'] as const) {
+  test(`a journal with sync ${sync} gives back the events it took, oldest first, after it was closed`, async () => {
+    using folder = temporaryFolder()
+    const events = sampleEvents(25)
+    {
+      await using journal = openJournalIn(folder, sync)
+      await appendAll(journal, events.slice(0, 20))
+      for (const event of events.slice(20)) await journal.append(event)
+    }
+    await using journal = openJournalIn(folder, sync)
+    assert.deepEqual(eventsIn(journal), events)
+    assert.equal(journal.depth(), 25)
+  })
+}
+
+test('what is removed from the journal is gone, and nothing that came later', async () => {
+  using folder = temporaryFolder()
+  await using journal = openJournalIn(folder)
+  const events = sampleEvents(10)
+  await appendAll(journal, events)
+  const read = journal.read(4)
+  assert.equal(read.length, 4)
+  for (const entry of read.slice(-1)) journal.remove(entry)
+  assert.deepEqual(eventsIn(journal), events.slice(4))
+  assert.equal(journal.depth(), 6)
+})
+
+test('an emptied journal does not number new events as it numbered removed ones', async () => {
+  using folder = temporaryFolder()
+  await using journal = openJournalIn(folder)
+  await journal.append(sampleEvent())
+  const [removed] = journal.read(1)
+  assert.ok(removed)
+  journal.remove(removed)
+  const kept = sampleEvent()
+  await journal.append(kept)
+  journal.remove(removed)
+  assert.deepEqual(eventsIn(journal), [kept])
+})
+
+test('events of one turn of the event loop share one commit', async () => {
+  using folder = temporaryFolder()
+  await using journal = openJournalIn(folder)
+  let commits = 0
+  journal.onAppended(() => {
+    commits += 1
+  })
+  await appendAll(journal, sampleEvents(10))
+  assert.equal(commits, 1)
+  await journal.append(sampleEvent())
+  assert.equal(commits, 2)
+})
+
+test('an event alone is committed within the turn of the event loop, without a timer', async () => {
+  using folder = temporaryFolder()
+  await using journal = openJournalIn(folder)
+  let isCommitted = false
+  const append = journal.append(sampleEvent()).then(() => {
+    isCommitted = true
+  })
+  await new Promise((resolve) => setImmediate(resolve))
+  assert.ok(isCommitted)
+  await append
+})
+
+test('closing the journal commits what is still waiting, and later appends reject', async () => {
+  using folder = temporaryFolder()
+  const event = sampleEvent()
+  const journal = openJournalIn(folder)
+  const append = journal.append(event)
+  await journal[Symbol.asyncDispose]()
+  await append
+  await assert.rejects(journal.append(sampleEvent()), JournalError)
+  await using reopened = openJournalIn(folder)
+  assert.deepEqual(eventsIn(reopened), [event])
+})
+
+test('an event whose token counts are no counts is refused alone', async () => {
+  using folder = temporaryFolder()
+  await using journal = openJournalIn(folder)
+  const good = sampleEvent()
+  for (const inputTokens of [Number.NaN, -1, 1.5, Number.POSITIVE_INFINITY]) {
+    const bad = sampleEvent({ tokens: { inputTokens, outputTokens: 0, cachedInputTokens: 0 } })
+    await assert.rejects(journal.append(bad), RangeError)
+  }
+  await journal.append(good)
+  assert.deepEqual(eventsIn(journal), [good])
+})
+
+test('a journal over its bound raises one alarm and still takes every event', async () => {
+  using folder = temporaryFolder()
+  const lines: string[] = []
+  const depths: number[] = []
+  await using journal = openJournal({
+    path: join(folder.path, 'journal.db'),
+    sync: 'normal',
+    log: openLog({ level: 'info' }, { write: (line) => lines.push(line) }),
+    metrics: { journalDepth: (events) => depths.push(events) },
+    eventsMax: 3,
+  })
+  for (const event of sampleEvents(3)) await journal.append(event)
+  assert.deepEqual(lines, [])
+  for (const event of sampleEvents(3)) await journal.append(event)
+  assert.deepEqual(
+    lines.map((line) => JSON.parse(line).eventsMax),
+    [3],
+  )
+  assert.equal(journal.depth(), 6)
+  assert.deepEqual(depths, [0, 1, 2, 3, 4, 5, 6])
+})
+
+test('the journal is readable by its owner alone', async () => {
+  using folder = temporaryFolder()
+  await using journal = openJournalIn(folder)
+  await journal.append(sampleEvent())
+  for (const name of ['journal.db', 'journal.db-wal']) {
+    assert.equal(statSync(join(folder.path, name)).mode & 0o777, 0o600, name)
+  }
+})
+
+test('a second process that opens the journal is told to keep out', async () => {
+  using folder = temporaryFolder()
+  const path = join(folder.path, 'journal.db')
+  const holder = spawn(process.execPath, [
+    '--input-type=module',
+    '--eval',
+    `import { DatabaseSync } from 'node:sqlite'
+     const file = new DatabaseSync(${JSON.stringify(path)})
+     file.exec('PRAGMA locking_mode = exclusive; PRAGMA journal_mode = WAL; CREATE TABLE held (id)')
+     console.log('held')
+     process.stdin.resume()`,
+  ])
+  await once(holder.stdout, 'data')
+  assert.throws(() => openJournal({ path, sync: 'normal', ...quiet }), StartError)
+  holder.kill('SIGKILL')
+  await once(holder, 'exit')
+  await using journal = openJournal({ path, sync: 'normal', ...quiet })
+  assert.equal(journal.depth(), 0)
+})
+
+test('every event reads from the journal as it was written', () => {
+  const count = fc.nat({ max: Number.MAX_SAFE_INTEGER })
+  const text = fc.string({ unit: 'grapheme' })
+  const plain = { noNullPrototype: true }
+  const event: fc.Arbitrary<BillingEvent> = fc.record(
+    {
+      idempotencyKey: text,
+      workspaceId: text,
+      requestId: text,
+      recordedAtMs: count,
+      admittedAtMs: count,
+      requestMetadata: fc.option(fc.json()),
+      modelSlug: text,
+      apiKeyPrefix: text,
+      groupId: fc.option(text),
+      externalEntityId: fc.option(text),
+      countedGroups: fc.array(text),
+      tokens: fc.record({ inputTokens: count, outputTokens: count, cachedInputTokens: count }, plain),
+      outcome: fc.constantFrom(...outcomes),
+      usageSource: fc.constantFrom(...usageSources),
+    },
+    plain,
+  )
+  fc.assert(fc.property(event, (written) => assert.deepEqual(eventOfText(eventText(written)), written)))
+})

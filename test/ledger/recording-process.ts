@@ -1,0 +1,66 @@
+import { join } from 'node:path'
+import { systemClock } from '../../src/clock.ts'
+import type { BillingEvent } from '../../src/ledger/billing-event.ts'
+import { openJournal } from '../../src/ledger/journal.ts'
+import { openLedger } from '../../src/ledger/ledger.ts'
+import { openLedgerThread } from '../../src/ledger/ledger-thread.ts'
+import { type LedgerWriter, ledgerWriter } from '../../src/ledger/ledger-writer.ts'
+import { startShipper } from '../../src/ledger/shipper.ts'
+import { Database, openEmbeddedDatabase, type Transaction } from '../../src/storage/database.ts'
+import { openSqliteFile } from '../../src/storage/sqlite.ts'
+import { nodeSqliteDialect } from '../../src/storage/sqlite-dialect.ts'
+import { quiet } from './quiet-parts.ts'
+import { sampleEvent, workspaceKeyEvent } from './sample-event.ts'
+
+/**
+ * A process to be killed. It appends events as fast as it can and ships them, in the folder of its first argument, and
+ * prints the idempotency key of each event once its append has resolved. With the second argument
+ * `before-ledger-commit` or `before-journal-remove` it kills itself at that point of its first batch.
+ */
+const [, , folder = '', end = 'whenever'] = process.argv
+const databasePath = join(folder, 'tollgate.db')
+
+const writers: Record<string, () => Promise<LedgerWriter>> = {
+  whenever: async () => {
+    await using _migrated = await openEmbeddedDatabase(databasePath)
+    return openLedgerThread({ path: databasePath })
+  },
+  'before-ledger-commit': async () => {
+    const database = new DyingDatabase(nodeSqliteDialect(openSqliteFile(databasePath, { synchronous: 'full' })))
+    await database.migrate()
+    return ledgerWriter(openLedger({ database }))
+  },
+  'before-journal-remove': async () => {
+    const writer = ledgerWriter(openLedger({ database: await openEmbeddedDatabase(databasePath) }))
+    return { write: (texts) => writer.write(texts).then(die) }
+  },
+}
+
+/** Dies when all statements of a transaction are through, just before its commit. */
+class DyingDatabase extends Database {
+  override transaction<Result>(work: (transaction: Transaction) => Promise<Result>): Promise<Result> {
+    return super.transaction((transaction) => work(transaction).then(die))
+  }
+}
+
+function die(): never {
+  process.kill(process.pid, 'SIGKILL')
+  throw new Error('SIGKILL is never late')
+}
+
+function nextEvent(index: number): BillingEvent {
+  const workspaceId = `workspace-${index % 3}`
+  return index % 5 === 0 ? workspaceKeyEvent({ workspaceId }) : sampleEvent({ workspaceId })
+}
+
+const ledger = await writers[end]?.()
+if (ledger === undefined) throw new Error(`There is no end named ${end}.`)
+const journal = openJournal({ path: join(folder, 'journal.db'), sync: 'normal', ...quiet })
+startShipper({ journal, ledger, clock: systemClock, batchMax: 50, gatherMs: 1, ...quiet })
+
+for (let turn = 0; ; turn += 1) {
+  const events = Array.from({ length: 1 + (turn % 20) }, (_, index) => nextEvent(turn + index))
+  await Promise.all(events.map((event) => journal.append(event)))
+  const lines = events.map((event) => `${event.idempotencyKey}\n`).join('')
+  await new Promise((resolve) => process.stdout.write(lines, resolve))
+}
