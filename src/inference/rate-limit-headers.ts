@@ -1,20 +1,28 @@
-import type { RateLimitState } from '../limits/limiter.ts'
+import type { RateLimitState, RateLimits } from '../limits/limiter.ts'
 
 /** The `x-ratelimit-*` headers for the tightest rate limit of each type, where there is one (contract §12). */
-export function rateLimitHeaders(rateLimits: {
-  requests: RateLimitState | null
-  tokens: RateLimitState | null
-}): Record<string, string> {
-  return { ...headersOf('requests', rateLimits.requests), ...headersOf('tokens', rateLimits.tokens) }
+export function rateLimitHeaders({ requests, tokens }: RateLimits): Record<string, string> {
+  const headers: Record<string, string> = {}
+  if (requests !== null) addHeaders(headers, requestHeaders, requests)
+  if (tokens !== null) addHeaders(headers, tokenHeaders, tokens)
+  return headers
 }
 
-function headersOf(counted: 'requests' | 'tokens', state: RateLimitState | null): Record<string, string> {
-  if (state === null) return {}
-  return {
-    [`x-ratelimit-limit-${counted}`]: String(state.limit),
-    [`x-ratelimit-remaining-${counted}`]: String(Math.max(0, state.remaining)),
-    [`x-ratelimit-reset-${counted}`]: duration(state.resetMs),
-  }
+const requestHeaders = {
+  limit: 'x-ratelimit-limit-requests',
+  remaining: 'x-ratelimit-remaining-requests',
+  reset: 'x-ratelimit-reset-requests',
+}
+const tokenHeaders: typeof requestHeaders = {
+  limit: 'x-ratelimit-limit-tokens',
+  remaining: 'x-ratelimit-remaining-tokens',
+  reset: 'x-ratelimit-reset-tokens',
+}
+
+function addHeaders(headers: Record<string, string>, names: typeof requestHeaders, state: RateLimitState): void {
+  headers[names.limit] = String(state.limit)
+  headers[names.remaining] = String(state.remaining)
+  headers[names.reset] = duration(state.resetMs)
 }
 
 /** A span of time as OpenAI's headers write it: `850ms`, `3s`, `1m0s`. */
