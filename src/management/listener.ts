@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import swagger from '@fastify/swagger'
-import apiReference from '@scalar/fastify-api-reference'
+import apiReference, { type FastifyApiReferenceOptions } from '@scalar/fastify-api-reference'
 import Fastify, { type FastifyInstance, type FastifyRequest } from 'fastify'
 import { keyHash } from '../access/api-key.ts'
 import type { Clock } from '../clock.ts'
@@ -47,7 +47,7 @@ const bodyBytesMax = 1024 * 1024
  * `/docs`, `/metrics` and `/health/*`. Ready for `listen`; `close` waits for the requests in flight.
  */
 export async function openManagementListener(parts: ManagementParts): Promise<FastifyInstance> {
-  const { database, clock, log, operatorKey, requestTimeoutMs = 30_000 } = parts
+  const { database, clock, secretBox, log, operatorKey, requestTimeoutMs = 30_000 } = parts
   const server = Fastify({
     bodyLimit: bodyBytesMax,
     requestTimeout: requestTimeoutMs,
@@ -87,13 +87,25 @@ export async function openManagementListener(parts: ManagementParts): Promise<Fa
 
   await server.register(swagger, openApiOptions)
   await server.register((scope, _options, done) => {
-    mountRoutes(scope, routes(parts), { database, clock, operatorKeyHash: keyHash(operatorKey) })
+    mountRoutes(scope, routes(parts), { database, clock, secretBox, operatorKeyHash: keyHash(operatorKey) })
     done()
   })
   mountPages(server, parts)
-  await server.register(apiReference, { routePrefix: '/docs', configuration: { url: '../v1/spec' } })
+  await server.register(apiReference, apiReferenceOptions)
   await server.ready()
   return server
+}
+
+/** The docs come whole from this listener: whatever the page would fetch from elsewhere, the browser refuses. */
+const apiReferenceOptions: FastifyApiReferenceOptions = {
+  routePrefix: '/docs',
+  configuration: { url: '../v1/spec', withDefaultFonts: false, telemetry: false },
+  hooks: {
+    onRequest(_request, reply, done) {
+      reply.header('content-security-policy', "default-src 'self' 'unsafe-inline' data: blob:")
+      done()
+    },
+  },
 }
 
 function routes(parts: ManagementParts): Route[] {

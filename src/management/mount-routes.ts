@@ -4,9 +4,11 @@ import { z } from 'zod'
 import type { Clock } from '../clock.ts'
 import { ApiError } from '../errors.ts'
 import type { Database, Transaction } from '../storage/database.ts'
+import type { SecretBox } from '../storage/secret-box.ts'
 import { auditClient, recordAudit } from './audit.ts'
 import { authenticate, type Caller } from './authentication.ts'
 import { schemaError } from './error-answers.ts'
+import { answerOnce, type IdempotencyParts } from './idempotency.ts'
 import { routeSchema } from './openapi.ts'
 import { RequestRate } from './request-rate.ts'
 import type { Route } from './route.ts'
@@ -14,6 +16,7 @@ import type { Route } from './route.ts'
 export interface MountParts {
   database: Database
   clock: Clock
+  secretBox: SecretBox
   operatorKeyHash: string
 }
 
@@ -24,7 +27,7 @@ export interface MountParts {
 export function mountRoutes(
   server: FastifyInstance,
   routes: readonly Route[],
-  { database, clock, operatorKeyHash }: MountParts,
+  { database, clock, secretBox, operatorKeyHash }: MountParts,
 ): void {
   server.setValidatorCompiler<z.ZodType>(({ schema }) => (given) => {
     const parsed = schema.safeParse(given ?? {})
@@ -44,8 +47,7 @@ export function mountRoutes(
           { authorization: request.headers.authorization, permission: route.permission, path: route.path },
           { queries: database.queries, operatorKeyHash },
         )
-        const key = caller.actor.kind === 'operator' ? 'operator' : caller.actor.prefix
-        const retryAfterMs = rate.retryAfterMs(key, `${route.method} ${route.path}`)
+        const retryAfterMs = rate.retryAfterMs(nameOf(caller), `${route.method} ${route.path}`)
         if (retryAfterMs > 0) throw new ApiError('RATE_LIMITED', { retryAfterMs })
         callers.set(request, caller)
       },
@@ -57,17 +59,36 @@ export function mountRoutes(
         const answer =
           route.method === 'GET'
             ? await route.serve({ params, query, ...caller, queries: database.queries })
-            : await database.transaction(async (transaction) => {
-                const input = { params, query, body, ...(await lockWorkspace(caller, transaction)), transaction }
-                const result = await route.serve(input)
-                const events = route.audit(result, input)
-                await recordAudit(transaction, { events, caller, client: auditClient(request.headers), clock })
-                return result
-              })
+            : await database.transaction((transaction) =>
+                write(route, { request, caller }, { transaction, clock, secretBox }),
+              )
         return reply.type(route.contentType).send(answer)
       },
     })
   }
+}
+
+/** Carries out a request that may change something, once for its `Idempotency-Key`, and records it in the audit log. */
+async function write(
+  route: Route,
+  { request, caller }: { request: FastifyRequest; caller: Caller },
+  { transaction, clock, secretBox }: IdempotencyParts,
+): Promise<unknown> {
+  const { params, query, body, headers } = request
+  const input = { params, query, body, ...(await lockWorkspace(caller, transaction)), transaction }
+  const serve = async () => {
+    const result = await route.serve(input)
+    await recordAudit(transaction, { events: route.audit(result, input), caller, client: auditClient(headers), clock })
+    return result
+  }
+  const key = headers['idempotency-key']
+  if (route.method !== 'POST' || typeof key !== 'string') return serve()
+  return answerOnce({ key, caller: nameOf(caller), path: request.url, body }, { transaction, clock, secretBox }, serve)
+}
+
+/** What tells callers apart: the public part of the key that they call with. */
+function nameOf({ actor }: Caller): string {
+  return actor.kind === 'operator' ? 'operator' : actor.prefix
 }
 
 function refuseBody(body: unknown): void {

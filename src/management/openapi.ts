@@ -2,6 +2,7 @@ import type { FastifyDynamicSwaggerOptions } from '@fastify/swagger'
 import { jsonSchemaTransform, jsonSchemaTransformObject } from 'fastify-type-provider-zod'
 import { type ErrorCode, errorCatalogue } from '../errors.ts'
 import { ErrorAnswer } from './error-answers.ts'
+import { idempotencyHeader } from './idempotency.ts'
 import type { Route } from './route.ts'
 
 /** The OpenAPI document's own part; the routes bring the rest (contract §2). */
@@ -36,6 +37,7 @@ export function routeSchema(route: Route): object {
     security: [{ key: [] }],
     params: route.params,
     querystring: route.query,
+    ...(route.method === 'POST' ? { headers: idempotencyHeader } : {}),
     ...(route.body === undefined ? {} : { body: route.body }),
     response: {
       200: { description: 'Success', content: { [route.contentType]: { schema: route.response } } },
@@ -44,9 +46,10 @@ export function routeSchema(route: Route): object {
   }
 }
 
-function errorResponses({ path, body, errors }: Route): Record<string, object> {
+function errorResponses({ method, path, body, errors }: Route): Record<string, object> {
   const codes = new Set<ErrorCode>(['VALIDATION_ERROR', 'UNAUTHORIZED', 'FORBIDDEN', 'RATE_LIMITED', 'INTERNAL'])
   if (path.includes('{')) codes.add('NOT_FOUND')
+  if (method === 'POST') codes.add('CONFLICT')
   if (body !== undefined) codes.add('PAYLOAD_TOO_LARGE')
   for (const code of errors) codes.add(code)
   return Object.fromEntries(

@@ -22,6 +22,7 @@ export interface Tables {
   webhooks: WebhookRow
   webhook_deliveries: WebhookDeliveryRow
   audit_logs: AuditLogRow
+  idempotent_answers: IdempotentAnswerRow
 }
 
 export interface WorkspaceRow {
@@ -257,4 +258,13 @@ export interface AuditLogRow {
   source: 'UI' | 'API'
   client_name: string | null
   client_version: string | null
+}
+
+/** The first answer to a request that came with an `Idempotency-Key`, kept for a day. */
+export interface IdempotentAnswerRow {
+  /** A hash of whose the key is, where it was used, and of the key itself. */
+  id: string
+  request_hash: string
+  sealed_answer: string
+  created_at: number
 }

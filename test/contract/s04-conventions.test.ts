@@ -189,7 +189,9 @@ test('readiness is what the server says of itself; liveness needs nothing', asyn
 
 test('the API docs load nothing from another host', async () => {
   await using management = await startManagement()
-  const page = await (await fetch(`${management.url}/docs/`)).text()
+  const answer = await fetch(`${management.url}/docs/`)
+  assert.match(answer.headers.get('content-security-policy') ?? '', /^default-src 'self' 'unsafe-inline' data: blob:$/)
+  const page = await answer.text()
   const sources = [...page.matchAll(/(?:src|href)="([^"]+)"/g)].map(([, source = '']) => source)
   assert.ok(sources.length > 0)
   for (const source of sources) {

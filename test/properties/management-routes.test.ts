@@ -13,6 +13,7 @@ import { defineRoute, type Route } from '../../src/management/route.ts'
 import { createBootstrapWorkspace } from '../../src/management/workspaces.ts'
 import { ChangeLog } from '../../src/storage/change-log.ts'
 import { type Database, openEmbeddedDatabase, type Transaction } from '../../src/storage/database.ts'
+import { SecretBox } from '../../src/storage/secret-box.ts'
 
 const key = 'wk_test.0123456789abcdef0123456789abcdef'
 
@@ -99,7 +100,12 @@ async function serveRoutes(routes: Route[]): Promise<Served> {
   await createBootstrapWorkspace(database, { key, clock: systemClock })
   const server = Fastify()
   started.defer(() => server.close())
-  mountRoutes(server, routes, { database, clock: systemClock, operatorKeyHash: keyHash('operator') })
+  mountRoutes(server, routes, {
+    database,
+    clock: systemClock,
+    secretBox: new SecretBox(Buffer.alloc(32)),
+    operatorKeyHash: keyHash('operator'),
+  })
   const url = await server.listen({ host: '127.0.0.1', port: 0 })
   const parts = started.move()
   return {

@@ -1,0 +1,113 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { type ErrorBody, type Lab, type Page, startManagement } from '../support/management-client.ts'
+import { ManualClock } from '../support/manual-clock.ts'
+
+interface MintedKey {
+  api_key: string
+  prefix: string
+}
+
+const dayMs = 24 * 3_600_000
+
+test('a POST sent again with its Idempotency-Key is carried out once, and answered the same', async () => {
+  await using management = await startManagement()
+  const lab = await management.lab()
+  const keys = await keysOfNewGroup(lab)
+  const mint = (key: string) => lab.call<MintedKey>(`POST ${keys}`, { name: 'a' }, { 'idempotency-key': key })
+  const answers = [await mint('one'), ...(await Promise.all([mint('one'), mint('one')]))]
+  assert.deepEqual(
+    answers.map(({ status }) => status),
+    [200, 200, 200],
+  )
+  assert.equal(new Set(answers.map(({ body }) => body.api_key)).size, 1)
+  assert.equal((await lab.ok<Page<MintedKey>>(`GET ${keys}`)).items.length, 1)
+  assert.notEqual((await mint('two')).body.prefix, answers[0]?.body.prefix)
+})
+
+test('the same Idempotency-Key with another body is a 409, and nothing is carried out', async () => {
+  await using management = await startManagement()
+  const lab = await management.lab()
+  const keys = await keysOfNewGroup(lab)
+  const mint = (body: object | undefined) => lab.call<ErrorBody>(`POST ${keys}`, body, { 'idempotency-key': 'one' })
+  assert.equal((await mint({ name: 'a' })).status, 200)
+  const conflict = await mint({ name: 'b' })
+  assert.deepEqual([conflict.status, conflict.body.code], [409, 'CONFLICT'])
+  assert.equal((await mint(undefined)).status, 409)
+  assert.equal((await lab.ok<Page<MintedKey>>(`GET ${keys}`)).items.length, 1)
+})
+
+test('an Idempotency-Key is remembered for 24 hours', async () => {
+  const clock = new ManualClock()
+  await using management = await startManagement({ clock })
+  const lab = await management.lab()
+  const keys = await keysOfNewGroup(lab)
+  const mint = async (body: object) =>
+    (await lab.call<MintedKey>(`POST ${keys}`, body, { 'idempotency-key': 'one' })).body.prefix
+  const first = await mint({ name: 'a' })
+  clock.advance(dayMs - 1)
+  assert.equal(await mint({ name: 'a' }), first)
+  clock.advance(1)
+  assert.notEqual(await mint({ name: 'b' }), first)
+})
+
+test('a refused request is not remembered: sent again, it is tried again', async () => {
+  await using management = await startManagement()
+  const lab = await management.lab()
+  const create = (external_entity_id: string, key: string) =>
+    lab.call(
+      'POST /v1/gateway/groups',
+      { metadata: { external_entity_id }, models: [{ slug: 'a/b' }], hierarchy: {} },
+      { 'idempotency-key': key },
+    )
+  const taken = await create('taken', 'first')
+  assert.equal((await create('taken', 'second')).status, 400)
+  await lab.ok(`DELETE /v1/gateway/groups/${(taken.body as { id: string }).id}`)
+  assert.equal((await create('taken', 'second')).status, 200)
+})
+
+test("one caller's Idempotency-Key means nothing to another, nor on another path", async () => {
+  await using management = await startManagement()
+  const lab = await management.lab()
+  const paths = [await keysOfNewGroup(lab, 'a'), await keysOfNewGroup(lab, 'b')]
+  const other = await management.keyOfType('WORKSPACE_MANAGE_ALL', lab.workspaceId)
+  const prefixes = new Set<string>()
+  for (const caller of [lab, other]) {
+    for (const path of paths) {
+      const { status, body } = await caller.call<MintedKey>(`POST ${path}`, {}, { 'idempotency-key': 'one' })
+      assert.equal(status, 200)
+      prefixes.add(body.prefix)
+    }
+  }
+  assert.equal(prefixes.size, 4)
+})
+
+test('an answer that is remembered is not readable in the database', async () => {
+  await using management = await startManagement()
+  const lab = await management.lab()
+  const keys = await keysOfNewGroup(lab)
+  const { body } = await lab.call<MintedKey>(`POST ${keys}`, {}, { 'idempotency-key': 'one' })
+  const rows = await management.database.queries.selectFrom('idempotent_answers').selectAll().execute()
+  assert.equal(rows.length, 1)
+  const stored = Buffer.from(rows[0]?.sealed_answer ?? '', 'base64').toString('latin1')
+  assert.equal(stored.includes(body.prefix), false)
+})
+
+test('an Idempotency-Key is 1 to 255 printable characters', async () => {
+  await using management = await startManagement()
+  const lab = await management.lab()
+  const keys = await keysOfNewGroup(lab)
+  for (const key of ['', 'a b', 'x'.repeat(256)]) {
+    const { status, body } = await lab.call<ErrorBody>(`POST ${keys}`, {}, { 'idempotency-key': key })
+    assert.deepEqual([status, body.details?.[0]?.path], [400, 'idempotency-key'], key)
+  }
+})
+
+async function keysOfNewGroup(lab: Lab, external_entity_id = 'customer'): Promise<string> {
+  const { id } = await lab.ok<{ id: string }>('POST /v1/gateway/groups', {
+    metadata: { external_entity_id },
+    models: [{ slug: 'a/b' }],
+    hierarchy: {},
+  })
+  return `/v1/gateway/groups/${id}/api_keys`
+}
