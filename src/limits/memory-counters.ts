@@ -1,0 +1,174 @@
+import type { Clock } from '../clock.ts'
+import { type Bucket, canRefuse, counterKey } from './buckets.ts'
+import type { CounterStore, DaySum, DayUsage, Demand, Hold, Level, Refused, Taken } from './counter-store.ts'
+import { DayCounter, DayTable } from './day-table.ts'
+import { LeaseTable } from './lease-table.ts'
+import type { RollingWindow } from './rolling-window.ts'
+import { WindowTable } from './window-table.ts'
+
+/**
+ * The counters of one process, in its memory. An operation is done when its call returns; its promise is resolved.
+ * Windows that nobody uses and days that are over leave by themselves, by whole generations.
+ */
+export function openMemoryCounters({ clock, leaseMs = 30_000 }: { clock: Clock; leaseMs?: number }): CounterStore {
+  return new MemoryCounters(clock, leaseMs)
+}
+
+class MemoryCounters implements CounterStore {
+  readonly leaseMs: number
+  readonly #clock: Clock
+  readonly #windows = new WindowTable()
+  readonly #days = new DayTable()
+  readonly #leases: LeaseTable<Hold['id'], Claim>
+  #lastId = 0
+
+  constructor(clock: Clock, leaseMs: number) {
+    this.leaseMs = leaseMs
+    this.#clock = clock
+    this.#leases = new LeaseTable(leaseMs)
+  }
+
+  async take({ hierarchy, buckets, tokens }: Demand): Promise<Taken> {
+    assertCountable(tokens)
+    const now = this.#now()
+    this.#giveBackEnded(now)
+
+    const parts = buckets.map((bucket) => this.#part(bucket, tokens, now))
+    const refused = longestWait(parts, now)
+    if (refused !== null) return { taken: false, refused, levels: levels(parts, now) }
+
+    this.#lastId += 1
+    const hold = { id: this.#lastId, hierarchy, admittedAtMs: now.wallMs }
+    const claim = { parts, admittedMs: now.monotonicMs }
+    takeAll(claim, now)
+    this.#leases.hold(hold.id, claim, now.monotonicMs)
+    return { taken: true, hold, levels: levels(parts, now) }
+  }
+
+  async settle({ id }: Hold, tokens: number): Promise<void> {
+    assertCountable(tokens)
+    const now = this.#now()
+    const live = this.#leases.takeLive(id)
+    if (live !== null) giveBackAll(live, now)
+    const claim = live ?? this.#leases.takeEnded(id)
+    if (claim !== null) settleAll(claim, tokens, now)
+  }
+
+  async release({ id }: Hold): Promise<void> {
+    const live = this.#leases.takeLive(id)
+    if (live === null) this.#leases.takeEnded(id)
+    else giveBackAll(live, this.#now())
+  }
+
+  async renew(holds: readonly Hold[]): Promise<void> {
+    const now = this.#now()
+    for (const { id } of holds) {
+      const live = this.#leases.takeLive(id)
+      const claim = live ?? this.#leases.takeEnded(id)
+      if (claim === null) continue
+      if (live === null) takeAll(claim, now)
+      this.#leases.hold(id, claim, now.monotonicMs)
+    }
+  }
+
+  async seedDay(name: string, sums: readonly DaySum[]): Promise<void> {
+    const day = this.#days.day(Date.parse(name))
+    for (const { owner, slug, requests, tokens } of sums) {
+      day.counter(counterKey({ owner, slug, type: 'REQUEST', unit: 'DAY' })).seed(requests)
+      day.counter(counterKey({ owner, slug, type: 'TOKEN', unit: 'DAY' })).seed(tokens)
+    }
+  }
+
+  async dayUsage({ owner, slugs }: { owner: string; slugs: readonly string[] }): Promise<Map<string, DayUsage>> {
+    const now = this.#now()
+    this.#giveBackEnded(now)
+
+    const day = this.#days.day(now.wallMs)
+    const usage = new Map<string, DayUsage>()
+    for (const slug of slugs) {
+      const requests = day.find(counterKey({ owner, slug, type: 'REQUEST', unit: 'DAY' }))?.used() ?? 0
+      const tokens = day.find(counterKey({ owner, slug, type: 'TOKEN', unit: 'DAY' }))?.settled ?? 0
+      if (requests > 0) usage.set(slug, { requests, tokens, resetAtMs: day.endsAtMs })
+    }
+    return usage
+  }
+
+  #now(): Now {
+    return { monotonicMs: this.#clock.monotonic(), wallMs: this.#clock.now() }
+  }
+
+  #part(bucket: Bucket, tokens: number, { monotonicMs, wallMs }: Now): Part {
+    const { key, type, unit } = bucket
+    const counter = unit === 'DAY' ? this.#days.day(wallMs).counter(key) : this.#windows.window(key, unit, monotonicMs)
+    return { bucket, counter, amount: type === 'REQUEST' ? 1 : tokens }
+  }
+
+  #giveBackEnded(now: Now): void {
+    for (const claim of this.#leases.end(now.monotonicMs)) giveBackAll(claim, now)
+  }
+}
+
+interface Now {
+  monotonicMs: number
+  wallMs: number
+}
+
+/** What a request takes of one counter. */
+interface Part {
+  bucket: Bucket
+  counter: RollingWindow | DayCounter
+  amount: number
+}
+
+/** What a request takes, and when it was admitted on the monotonic clock. */
+interface Claim {
+  parts: readonly Part[]
+  admittedMs: number
+}
+
+function longestWait(parts: readonly Part[], now: Now): Refused | null {
+  let refused: Refused | null = null
+  let longestMs = 0
+  for (const { bucket, counter, amount } of parts) {
+    if (!canRefuse(bucket)) continue
+    const waitMs = counter.fitsAfterMs(amount, bucket.threshold, timeOf(counter, now))
+    if (waitMs <= longestMs) continue
+    longestMs = waitMs
+    refused = { bucket, retryAfterMs: Number.isFinite(waitMs) ? waitMs : null }
+  }
+  return refused
+}
+
+function levels(parts: readonly Part[], now: Now): Level[] {
+  return parts.map(({ bucket, counter }) => {
+    const nowMs = timeOf(counter, now)
+    return { bucket, used: counter.used(nowMs), resetMs: counter.emptyAfterMs(nowMs) }
+  })
+}
+
+function takeAll({ parts, admittedMs }: Claim, { monotonicMs }: Now): void {
+  for (const { counter, amount } of parts) counter.count(amount, admittedMs, monotonicMs)
+}
+
+function giveBackAll({ parts, admittedMs }: Claim, { monotonicMs }: Now): void {
+  for (const { counter, amount } of parts) counter.count(-amount, admittedMs, monotonicMs)
+}
+
+function settleAll({ parts, admittedMs }: Claim, tokens: number, { monotonicMs }: Now): void {
+  for (const { bucket, counter } of parts) {
+    const amount = bucket.type === 'REQUEST' ? 1 : tokens
+    counter.count(amount, admittedMs, monotonicMs)
+    if (counter instanceof DayCounter) counter.settled += amount
+  }
+}
+
+/** Days go by the wall clock, windows by the one that never goes back. */
+function timeOf(counter: Part['counter'], { monotonicMs, wallMs }: Now): number {
+  return counter instanceof DayCounter ? wallMs : monotonicMs
+}
+
+function assertCountable(tokens: number): void {
+  if (!Number.isSafeInteger(tokens) || tokens < 0) {
+    throw new RangeError(`A token count must be a whole number of at least 0, and is ${tokens}.`)
+  }
+}
