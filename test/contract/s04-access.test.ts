@@ -95,10 +95,10 @@ describe('who may call the management API', () => {
 
   test('what another workspace owns is a 403, and what nobody owns a 404, on every route with an id', async () => {
     const owner = await management.lab()
-    const theirs = await resourcesOf(owner)
+    const theirs = await resourcesOf(owner, management)
     for (const { method, path } of operations(management)) {
       if (!path.includes('{') || path.startsWith('/v1/operator/')) continue
-      const body = validBody(method, path)
+      const body = validBodies[`${method} ${path}`]
       const foreign = path.replaceAll(/\{(\w+)\}/g, (_, name: string) => theirs(name))
       const expected = path.includes('{secret_name}') ? 404 : 403
       await lab.refused(expected, `${method} ${foreign}`, body)
@@ -109,9 +109,9 @@ describe('who may call the management API', () => {
 
   test("a key of another workspace is a 403 under one's own group, a key of another group a 404", async () => {
     const owner = await management.lab()
-    const theirs = await resourcesOf(owner)
-    const mine = await resourcesOf(lab)
-    const ours = await resourcesOf(lab, 'second')
+    const theirs = await resourcesOf(owner, management)
+    const mine = await resourcesOf(lab, management)
+    const ours = await resourcesOf(lab, management, 'second')
     for (const method of ['GET', 'DELETE']) {
       const path = (prefix: string) => `${method} /v1/gateway/groups/${mine('group_id')}/api_keys/${prefix}`
       await lab.refused(403, path(theirs('api_key_prefix')))
@@ -120,14 +120,23 @@ describe('who may call the management API', () => {
   })
 })
 
-/** A body that the route takes, so that only the id is at fault. */
-function validBody(method: string, path: string): object | undefined {
-  if (method === 'GET' || method === 'DELETE') return undefined
-  return `${method} ${path}` === 'PATCH /v1/gateway/groups/{group_id}' ? { metadata: { name: null } } : {}
+/** Bodies that the routes take, where not any, so that only the id is at fault. */
+const validBodies: Record<string, object> = {
+  'PATCH /v1/gateway/groups/{group_id}': { metadata: { name: null } },
+  'POST /v1/teams/{team_id}/secrets': { name: 'a', value: 'b' },
 }
 
 /** One resource of each kind; resolves with a look-up from a path parameter's name to the id. */
-async function resourcesOf(lab: Lab, suffix = 'first'): Promise<(parameter: string) => string> {
+async function resourcesOf(
+  lab: Lab,
+  { database }: Management,
+  suffix = 'first',
+): Promise<(parameter: string) => string> {
+  const team = await database.queries
+    .selectFrom('teams')
+    .select('id')
+    .where('workspace_id', '=', lab.workspaceId)
+    .executeTakeFirstOrThrow()
   const secret = await lab.ok<{ name: string }>('POST /v1/secrets', { name: `secret-${suffix}`, value: 'v' })
   const model = await lab.ok<{ id: string }>('POST /v1/models', {
     name: 'm',
@@ -144,6 +153,7 @@ async function resourcesOf(lab: Lab, suffix = 'first'): Promise<(parameter: stri
   })
   const key = await lab.ok<{ prefix: string }>(`POST /v1/gateway/groups/${group.id}/api_keys`)
   const ids: Record<string, string> = {
+    team_id: team.id,
     secret_name: secret.name,
     model_id: model.id,
     endpoint_id: endpoint.id,

@@ -13,7 +13,6 @@ const absent = [
   '/v1/teams',
   '/v1/teams/{team_id}',
   '/v1/teams/{team_id}/api_keys',
-  '/v1/teams/{team_id}/secrets',
   '/v1/users/me',
 ]
 
