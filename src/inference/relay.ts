@@ -48,7 +48,7 @@ export async function relay(response: UpstreamResponse, parts: RelayParts): Prom
   const writer = new AnswerWriter(client, { headers: answerHeaders(response, { isStream }), holds: !isStream })
 
   if (isStream) metrics.streamOpened()
-  const ending = await pass(response, { tap, writer, ...parts })
+  const ending = await pass(response, { tap, writer, isStream, ...parts })
   if (isStream) metrics.streamClosed()
 
   const outcome = outcomeOf(ending.kind, tap)
@@ -79,15 +79,23 @@ interface Ending {
   final: Buffer
 }
 
+interface Passage {
+  tap: ResponseTap
+  writer: AnswerWriter
+  isStream: boolean
+}
+
 /** Lets bytes flow until the answer has come to its end, upstream fails or the client goes. */
 function pass(
   response: UpstreamResponse,
-  { tap, writer, client, clock, stallTimeoutMs }: RelayParts & { tap: ResponseTap; writer: AnswerWriter },
+  { tap, writer, isStream, client, clock, stallTimeoutMs }: RelayParts & Passage,
 ): Promise<Ending> {
   return new Promise((resolve) => {
     const held: Buffer[] = []
     let stall: Timer | null = null
+    let isOver = false
     const finish = (kind: Ending['kind']) => {
+      isOver = true
       stall?.cancel()
       resolve({ kind, final: Buffer.concat(held) })
     }
@@ -104,8 +112,14 @@ function pass(
     })
     client.onGone(() => finish('client-gone'))
     response.readInto({
-      data: (chunk) => take(tap.push(chunk)),
+      data(chunk) {
+        if (isOver) return
+        take(tap.push(chunk))
+        // A stream says itself where it ends; some servers leave the connection open after it.
+        if (isStream && tap.complete) finish('ended')
+      },
       end() {
+        if (isOver) return
         take(tap.end())
         finish('ended')
       },
