@@ -108,10 +108,11 @@ describe('conventions of the management API', () => {
     }
   })
 
-  test('following the cursor shows every item once, oldest first', async () => {
+  test('following the cursor shows every item once, oldest first, and ends with the last full page', async () => {
     const reader = await management.lab()
-    for (const name of ['a', 'b', 'c', 'd', 'e']) await createGroup(reader, name)
+    for (const name of ['a', 'b', 'c', 'd', 'e', 'f']) await createGroup(reader, name)
     const seen: string[] = []
+    let pages = 0
     let next: string | null = ''
     while (next !== null) {
       const cursor: string = next === '' ? '' : `&cursor=${encodeURIComponent(next)}`
@@ -119,8 +120,10 @@ describe('conventions of the management API', () => {
       assert.equal(page.pagination.has_more, page.pagination.cursor !== null)
       seen.push(...page.items.map(({ metadata }) => metadata.external_entity_id))
       next = page.pagination.cursor
+      pages += 1
     }
-    assert.deepEqual(seen, ['a', 'b', 'c', 'd', 'e'])
+    assert.deepEqual(seen, ['a', 'b', 'c', 'd', 'e', 'f'])
+    assert.equal(pages, 3)
   })
 
   test('a workspace that is not onboarded gets 403 on all of /v1/gateway/ and nowhere else', async () => {
