@@ -152,7 +152,14 @@ function text(given: string): string {
 }
 
 function key(given: string): string {
-  if (!/^[\x21-\x7e]{16,256}$/.test(given)) throw new Error('be 16 to 256 printable ASCII characters without spaces')
+  const isPrintable = /^[\x21-\x7e]{1,256}$/.test(given)
+  // Lists and logs show what stands before the dot, or the first 16 characters: enough must stay secret.
+  const hidesEnough = /^[^.]+\..{16,}$/.test(given) || (!given.includes('.') && given.length >= 32)
+  if (!isPrintable || !hidesEnough) {
+    throw new Error(
+      'be a prefix, a dot and at least 16 characters, or at least 32 characters without a dot; at most 256 in all, printable ASCII without spaces',
+    )
+  }
   return given
 }
 
