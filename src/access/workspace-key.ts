@@ -64,7 +64,7 @@ export function keyScope({ model_ids, environments }: Pick<WorkspaceKeyRow, 'mod
 }
 
 /** Null for a personal key whose person is gone: it may nothing any more. */
-function holderOf(type: WorkspaceKeyType, person: Person | null): Holder | null {
+export function holderOf(type: WorkspaceKeyType, person: Pick<Person, 'role'> | null): Holder | null {
   if (type !== 'PERSONAL') return type
   return person === null ? null : person.role
 }

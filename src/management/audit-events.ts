@@ -120,10 +120,9 @@ export function typesOfGroups(groups: readonly AuditEventGroup[]): AuditEventTyp
   return auditEventTypes.filter((type) => groups.includes(events[type].group))
 }
 
-/** The schema of every event, one after the other, told apart by `event_type`. */
-export const auditEventSchemas = auditEventTypes.map((type) =>
-  z.strictObject({ event_type: z.literal(type), ...events[type].fields }).meta({ id: schemaName(type) }),
-)
+const [firstSchema = schemaOf('API_KEY_CREATED'), ...otherSchemas] = auditEventTypes.map(schemaOf)
+/** Any one of the events. */
+export const AuditEventData = z.discriminatedUnion('event_type', [firstSchema, ...otherSchemas])
 
 /** A workspace key as audit events name it. */
 export function auditedKey(key: Pick<WorkspaceKeyRow, 'id' | 'prefix' | 'type' | 'model_ids' | 'environments'>) {
@@ -154,6 +153,11 @@ function auditedType({
 
 function event<Fields extends z.ZodRawShape>(group: AuditEventGroup, fields: Fields) {
   return { group, fields }
+}
+
+function schemaOf(type: AuditEventType) {
+  const fields: z.ZodRawShape = events[type].fields
+  return z.strictObject({ event_type: z.literal(type), ...fields }).meta({ id: schemaName(type) })
 }
 
 /** `API_KEY_CREATED` is `AuditLogEventApiKeyCreatedV1`. */

@@ -9,6 +9,9 @@ import type { Caller } from './authentication.ts'
 /** How a request came: from our own pages or from a program, and which. */
 export type AuditClient = Pick<AuditLogRow, 'source' | 'client_name' | 'client_version'>
 
+/** Who did it, as far as the log keeps it. */
+type AuditActor = Pick<AuditLogRow, `actor_${string}` & keyof AuditLogRow>
+
 /** Writes what a request did into the audit log, in the transaction of the change itself (contract §15). */
 export async function recordAudit(
   transaction: Transaction,
@@ -20,13 +23,15 @@ export async function recordAudit(
   }: { events: readonly AuditEvent[]; caller: Caller; client: AuditClient; clock: Clock },
 ): Promise<void> {
   if (events.length === 0) return
+  const actor = actorOf(caller)
   const rows = events.map((event) => ({
     id: newId(clock.now()),
     workspace_id: workspaceOf(event, caller),
     created_at: clock.now(),
     event_type: event.event_type,
     event_data: JSON.stringify(event),
-    ...actorOf(caller),
+    search_text: searchText([...Object.values(event), ...Object.values(actor)]),
+    ...actor,
     ...client,
   }))
   await transaction.queries.insertInto('audit_logs').values(rows).execute()
@@ -49,9 +54,7 @@ function workspaceOf(event: AuditEvent, caller: Caller): string {
   throw new Error(`The operator's ${event.event_type} names no workspace.`)
 }
 
-function actorOf(
-  caller: Caller,
-): Omit<AuditLogRow, keyof AuditClient | 'id' | 'workspace_id' | 'created_at' | 'event_type' | 'event_data'> {
+function actorOf(caller: Caller): AuditActor {
   if (!('workspace' in caller)) {
     return {
       actor_type: 'BASETEN_USER',
@@ -69,4 +72,12 @@ function actorOf(
     actor_person_id: person?.id ?? null,
     actor_email: person?.email ?? null,
   }
+}
+
+function searchText(values: readonly unknown[]): string {
+  return values
+    .flat()
+    .filter((value) => typeof value === 'string')
+    .join('\n')
+    .toLowerCase()
 }

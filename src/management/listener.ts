@@ -11,6 +11,7 @@ import type { Metrics } from '../metrics.ts'
 import type { ChangeLog } from '../storage/change-log.ts'
 import type { Database } from '../storage/database.ts'
 import type { SecretBox } from '../storage/secret-box.ts'
+import { auditLogRoutes } from './audit-logs.ts'
 import { endpointRoutes } from './endpoints.ts'
 import { answerMalformedHttp, errorAnswer, toApiError } from './error-answers.ts'
 import { federatedKeyRoutes } from './federated-keys.ts'
@@ -21,8 +22,11 @@ import { modelRoutes } from './models.ts'
 import { mountRoutes } from './mount-routes.ts'
 import { openApiOptions } from './openapi.ts'
 import { mountPages } from './pages.ts'
+import { peopleRoutes } from './people.ts'
 import type { Route } from './route.ts'
 import { secretRoutes } from './secrets.ts'
+import { teamRoutes } from './teams.ts'
+import { workspaceKeyRoutes } from './workspace-keys.ts'
 import { workspaceRoutes } from './workspaces.ts'
 
 export interface ManagementParts {
@@ -117,6 +121,10 @@ function routes(parts: ManagementParts): Route[] {
     ...groupRoutes(parts),
     ...groupUsageRoutes(parts),
     ...federatedKeyRoutes(parts),
+    ...workspaceKeyRoutes(parts),
+    ...teamRoutes(parts),
+    ...peopleRoutes(parts),
+    ...auditLogRoutes(),
     ...metricsRoutes(parts),
   ]
 }

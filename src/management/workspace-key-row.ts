@@ -11,10 +11,16 @@ export interface NewWorkspaceKey extends Pick<WorkspaceKeyRow, 'workspace_id' | 
   key: MintedKey
 }
 
+export interface RowParts {
+  transaction: Transaction
+  clock: Clock
+  changeLog: ChangeLog
+}
+
 /** Stores what is kept of a new workspace key; what is left out bounds it to nothing. */
 export async function insertWorkspaceKey(
   { key, ...given }: NewWorkspaceKey,
-  { transaction, clock, changeLog }: { transaction: Transaction; clock: Clock; changeLog: ChangeLog },
+  { transaction, clock, changeLog }: RowParts,
 ): Promise<WorkspaceKeyRow> {
   const row: WorkspaceKeyRow = {
     id: newId(clock.now()),
@@ -33,4 +39,19 @@ export async function insertWorkspaceKey(
   await transaction.queries.insertInto('workspace_keys').values(row).execute()
   changeLog.record(transaction, { kind: 'key', hash: row.hash })
   return row
+}
+
+/** Ends keys for good: their rows stay, so that their prefixes are never given out again. */
+export async function revokeWorkspaceKeys(
+  rows: readonly WorkspaceKeyRow[],
+  { transaction, clock, changeLog }: RowParts,
+): Promise<void> {
+  for (const { id, hash } of rows) {
+    await transaction.queries
+      .updateTable('workspace_keys')
+      .set({ revoked_at: clock.now() })
+      .where('id', '=', id)
+      .execute()
+    changeLog.record(transaction, { kind: 'key', hash })
+  }
 }

@@ -249,13 +249,15 @@ export interface AuditLogRow {
   created_at: number
   event_type: string
   event_data: string
+  /** In lower case, a line each: all that the entry can be found by. */
+  search_text: string
   /** `BASETEN_USER`: the operator of the installation. */
   actor_type: 'API_KEY' | 'USER' | 'BASETEN_USER'
   actor_key_prefix: string | null
   actor_key_name: string | null
   actor_person_id: string | null
   actor_email: string | null
-  source: 'UI' | 'API'
+  source: 'UI' | 'API' | 'MCP' | 'SYSTEM' | 'OTHER'
   client_name: string | null
   client_version: string | null
 }

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { after, before, describe, test } from 'node:test'
 import { keyHash } from '../../src/access/api-key.ts'
 import type { WorkspaceKeyType } from '../../src/access/permissions.ts'
+import { resourcesOf, validBodies } from '../support/lab-resources.ts'
 import { type ErrorBody, type Lab, type Management, operations, startManagement } from '../support/management-client.ts'
 
 /** What contract §10 says of each type of key, as the paths that it may call; of operator routes, none. */
@@ -95,74 +96,27 @@ describe('who may call the management API', () => {
 
   test('what another workspace owns is a 403, and what nobody owns a 404, on every route with an id', async () => {
     const owner = await management.lab()
-    const theirs = await resourcesOf(owner, management)
+    const theirs = await resourcesOf(owner)
     for (const { method, path } of operations(management)) {
       if (!path.includes('{') || path.startsWith('/v1/operator/')) continue
       const body = validBodies[`${method} ${path}`]
-      const foreign = path.replaceAll(/\{(\w+)\}/g, (_, name: string) => theirs(name))
       const expected = path.includes('{secret_name}') ? 404 : 403
-      await lab.refused(expected, `${method} ${foreign}`, body)
+      await lab.refused(expected, `${method} ${theirs(path)}`, body)
       await lab.refused(404, `${method} ${path.replaceAll(/\{\w+\}/g, 'nowhere')}`, body)
-      await owner.ok(`GET /v1/gateway/groups/${theirs('group_id')}/api_keys/${theirs('api_key_prefix')}`)
+      await owner.ok(`GET ${theirs('/v1/gateway/groups/{group_id}/api_keys/{api_key_prefix}')}`)
     }
   })
 
   test("a key of another workspace is a 403 under one's own group, a key of another group a 404", async () => {
     const owner = await management.lab()
-    const theirs = await resourcesOf(owner, management)
-    const mine = await resourcesOf(lab, management)
-    const ours = await resourcesOf(lab, management, 'second')
+    const theirs = await resourcesOf(owner)
+    const mine = await resourcesOf(lab)
+    const ours = await resourcesOf(lab, 'second')
+    const keys = mine('/v1/gateway/groups/{group_id}/api_keys')
+    const prefix = (fill: (path: string) => string) => fill('{api_key_prefix}')
     for (const method of ['GET', 'DELETE']) {
-      const path = (prefix: string) => `${method} /v1/gateway/groups/${mine('group_id')}/api_keys/${prefix}`
-      await lab.refused(403, path(theirs('api_key_prefix')))
-      await lab.refused(404, path(ours('api_key_prefix')))
+      await lab.refused(403, `${method} ${keys}/${prefix(theirs)}`)
+      await lab.refused(404, `${method} ${keys}/${prefix(ours)}`)
     }
   })
 })
-
-/** Bodies that the routes take, where not any, so that only the id is at fault. */
-const validBodies: Record<string, object> = {
-  'PATCH /v1/gateway/groups/{group_id}': { metadata: { name: null } },
-  'POST /v1/teams/{team_id}/secrets': { name: 'a', value: 'b' },
-}
-
-/** One resource of each kind; resolves with a look-up from a path parameter's name to the id. */
-async function resourcesOf(
-  lab: Lab,
-  { database }: Management,
-  suffix = 'first',
-): Promise<(parameter: string) => string> {
-  const team = await database.queries
-    .selectFrom('teams')
-    .select('id')
-    .where('workspace_id', '=', lab.workspaceId)
-    .executeTakeFirstOrThrow()
-  const secret = await lab.ok<{ name: string }>('POST /v1/secrets', { name: `secret-${suffix}`, value: 'v' })
-  const model = await lab.ok<{ id: string }>('POST /v1/models', {
-    name: 'm',
-    environments: [{ name: 'production', base_url: 'http://127.0.0.1:1/v1' }],
-  })
-  const endpoint = await lab.ok<{ id: string }>('POST /v1/gateway/endpoints', {
-    slug: `${lab.orgPrefix}/${suffix}`,
-    targets: [{ provider: 'SELF_HOSTED', model_id: model.id }],
-  })
-  const group = await lab.ok<{ id: string }>('POST /v1/gateway/groups', {
-    metadata: { external_entity_id: `customer-${suffix}` },
-    models: [{ slug: 'a/b' }],
-    hierarchy: {},
-  })
-  const key = await lab.ok<{ prefix: string }>(`POST /v1/gateway/groups/${group.id}/api_keys`)
-  const ids: Record<string, string> = {
-    team_id: team.id,
-    secret_name: secret.name,
-    model_id: model.id,
-    endpoint_id: endpoint.id,
-    group_id: group.id,
-    api_key_prefix: key.prefix,
-  }
-  return (parameter) => {
-    const id = ids[parameter]
-    assert.ok(id, `this test must learn what a {${parameter}} is`)
-    return id
-  }
-}

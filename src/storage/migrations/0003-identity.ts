@@ -53,6 +53,7 @@ export const identity: Migration = {
       .addColumn('created_at', 'bigint', (column) => column.notNull())
       .addColumn('event_type', 'text', (column) => column.notNull())
       .addColumn('event_data', 'text', (column) => column.notNull())
+      .addColumn('search_text', 'text', (column) => column.notNull())
       .addColumn('actor_type', 'text', (column) => column.notNull())
       .addColumn('actor_key_prefix', 'text')
       .addColumn('actor_key_name', 'text')

@@ -1,0 +1,58 @@
+import assert from 'node:assert/strict'
+import type { Lab } from './management-client.ts'
+
+/** Bodies that routes take, by method and path of the document, where `{}` will not do. */
+export const validBodies: Record<string, object> = {
+  'PATCH /v1/gateway/groups/{group_id}': { metadata: { name: null } },
+  'POST /v1/teams/{team_id}/secrets': { name: 'a', value: 'b' },
+  'POST /v1/teams/{team_id}/api_keys': { type: 'WORKSPACE_INVOKE' },
+  'PATCH /v1/api_keys/{api_key_prefix}': { name: 'a' },
+  'PATCH /v1/users/{user_id}': { role: 'member' },
+}
+
+/**
+ * Makes one resource of each kind in `lab`. Resolves with a function that puts their ids in the place of a path's
+ * parameters; a parameter that it has not learnt yet fails the test.
+ */
+export async function resourcesOf(lab: Lab, suffix = 'first'): Promise<(path: string) => string> {
+  const secret = await lab.ok<{ name: string }>('POST /v1/secrets', { name: `secret-${suffix}`, value: 'v' })
+  const model = await lab.ok<{ id: string }>('POST /v1/models', {
+    name: 'm',
+    environments: [{ name: 'production', base_url: 'http://127.0.0.1:1/v1' }],
+  })
+  const endpoint = await lab.ok<{ id: string }>('POST /v1/gateway/endpoints', {
+    slug: `${lab.orgPrefix}/${suffix}`,
+    targets: [{ provider: 'SELF_HOSTED', model_id: model.id }],
+  })
+  const group = await lab.ok<{ id: string }>('POST /v1/gateway/groups', {
+    metadata: { external_entity_id: `customer-${suffix}` },
+    models: [{ slug: 'a/b' }],
+    hierarchy: {},
+  })
+  const federatedKey = await lab.ok<{ prefix: string }>(`POST /v1/gateway/groups/${group.id}/api_keys`)
+  const team = await lab.ok<{ id: string }>('POST /v1/teams', { name: `team ${suffix}` })
+  const person = await lab.ok<{ id: string }>('POST /v1/users', { email: `${suffix}@example.com` })
+  const workspaceKey = await lab.ok<{ api_key: string }>('POST /v1/api_keys', { type: 'WORKSPACE_INVOKE' })
+
+  const ids: Record<string, string> = {
+    secret_name: secret.name,
+    model_id: model.id,
+    endpoint_id: endpoint.id,
+    group_id: group.id,
+    api_key_prefix: federatedKey.prefix,
+    team_id: team.id,
+    '/v1/users/ user_id': person.id,
+    '/v1/api_keys/ api_key_prefix': prefixOf(workspaceKey.api_key),
+  }
+  return (path) =>
+    path.replaceAll(/\{(\w+)\}/g, (_, parameter: string) => {
+      // The same name may stand for different things: the path says for which.
+      const id = ids[`${path.slice(0, path.indexOf('{'))} ${parameter}`] ?? ids[parameter]
+      assert.ok(id, `this must learn what the {${parameter}} of ${path} is`)
+      return id
+    })
+}
+
+function prefixOf(key: string): string {
+  return key.slice(0, key.indexOf('.'))
+}
