@@ -8,6 +8,7 @@ import type { Queries, Transaction } from '../storage/database.ts'
 import { type PageRequest, Pagination, page, pageQuery, pageStart } from '../storage/page.ts'
 import type { EndpointRow, WorkspaceRow } from '../storage/tables.ts'
 import { refuseDuplicate } from '../storage/unique-violation.ts'
+import type { WorkspaceCaller } from './authentication.ts'
 import { EndpointTargetAnswer, EndpointTargetRequest } from './endpoint-target.ts'
 import { anyPrefix, orgPrefixes, othersPrefixes } from './org-prefixes.ts'
 import { owned } from './owned.ts'
@@ -73,7 +74,8 @@ export function endpointRoutes(parts: EndpointParts): Route[] {
       tag,
       body: CreateEndpointRequest,
       response: Endpoint,
-      handler: ({ workspace, body, transaction }) => createEndpoint(workspace, body, { ...parts, transaction }),
+      handler: ({ workspace, actor, body, transaction }) =>
+        createEndpoint({ workspace, actor }, body, { ...parts, transaction }),
       audit: (endpoint) => ({ event_type: 'GATEWAY_ENDPOINT_CREATED', ...audited(endpoint) }),
     }),
     defineRoute({
@@ -104,8 +106,8 @@ export function endpointRoutes(parts: EndpointParts): Route[] {
       tag,
       body: UpdateEndpointRequest,
       response: Endpoint,
-      handler: ({ workspace, params, body, transaction }) =>
-        updateEndpoint(workspace, { id: params.endpoint_id, ...body }, { ...parts, transaction }),
+      handler: ({ workspace, actor, params, body, transaction }) =>
+        updateEndpoint({ workspace, actor }, { id: params.endpoint_id, ...body }, { ...parts, transaction }),
       audit: (endpoint) => ({
         event_type: 'GATEWAY_ENDPOINT_UPDATED',
         ...audited(endpoint),
@@ -131,13 +133,14 @@ interface WriteParts extends EndpointParts {
 }
 
 async function createEndpoint(
-  workspace: WorkspaceRow,
+  caller: WorkspaceCaller,
   { slug, region, targets }: CreateEndpointRequest,
   { transaction, changeLog, clock }: WriteParts,
 ): Promise<Endpoint> {
+  const { workspace } = caller
   const { queries } = transaction
   await refuseForeignPrefix(workspace, slug, queries)
-  await refuseUnknownTargets(workspace.id, targets, queries)
+  await refuseUnknownTargets(caller, targets, queries)
   const nowMs = clock.now()
   const row: EndpointRow = {
     id: newId(nowMs),
@@ -171,10 +174,11 @@ async function findEndpoint(workspaceId: string, id: string, queries: Queries): 
 }
 
 async function updateEndpoint(
-  workspace: WorkspaceRow,
+  caller: WorkspaceCaller,
   { id, slug, targets }: UpdateEndpointRequest & { id: string },
   { transaction, changeLog, clock }: WriteParts,
 ): Promise<Endpoint & { previous_slug: string | null }> {
+  const { workspace } = caller
   const { queries } = transaction
   const row = await findEndpoint(workspace.id, id, queries)
   const changed: EndpointRow = { ...row, updated_at: clock.now() }
@@ -183,7 +187,7 @@ async function updateEndpoint(
     changed.slug = slug
   }
   if (targets != null) {
-    await refuseUnknownTargets(workspace.id, targets, queries)
+    await refuseUnknownTargets(caller, targets, queries)
     changed.targets = storedTargets(targets)
   }
   await refuseDuplicate(queries.updateTable('endpoints').set(changed).where('id', '=', id).execute(), () =>
@@ -214,21 +218,21 @@ async function refuseForeignPrefix(workspace: WorkspaceRow, slug: string, querie
 }
 
 async function refuseUnknownTargets(
-  workspaceId: string,
+  caller: WorkspaceCaller,
   targets: readonly EndpointTarget[],
   queries: Queries,
 ): Promise<void> {
   const secretIds = targets.flatMap(({ secret_id }, index) =>
     secret_id === null ? [] : [{ path: `targets.${index}.secret_id`, secretId: secret_id }],
   )
-  await refuseUnknownSecrets(workspaceId, secretIds, queries)
+  await refuseUnknownSecrets(caller, secretIds, queries)
 
   for (const [index, { model_id, environment_name }] of targets.entries()) {
     if (model_id === null) continue
     const model = await queries
       .selectFrom('models')
       .select('environments')
-      .where('workspace_id', '=', workspaceId)
+      .where('workspace_id', '=', caller.workspace.id)
       .where('id', '=', model_id)
       .executeTakeFirst()
     if (model === undefined) throw invalid(`targets.${index}.model_id`, `There is no model with the id '${model_id}'.`)

@@ -6,6 +6,7 @@ import type { EndpointTarget } from '../providers.ts'
 import type { ChangeLog } from '../storage/change-log.ts'
 import type { Queries, Transaction } from '../storage/database.ts'
 import type { ModelRow } from '../storage/tables.ts'
+import type { WorkspaceCaller } from './authentication.ts'
 import { distinct } from './distinct.ts'
 import { owned } from './owned.ts'
 import { defineRoute, type Route } from './route.ts'
@@ -83,7 +84,8 @@ export function modelRoutes(parts: ModelParts): Route[] {
       tag,
       body: CreateModelRequest,
       response: Model,
-      handler: ({ workspace, body, transaction }) => createModel(workspace.id, body, { ...parts, transaction }),
+      handler: ({ workspace, actor, body, transaction }) =>
+        createModel({ workspace, actor }, body, { ...parts, transaction }),
       audit: (model) => ({ event_type: 'MODEL_CREATED', ...audited(model) }),
     }),
     defineRoute({
@@ -113,8 +115,8 @@ export function modelRoutes(parts: ModelParts): Route[] {
       tag,
       body: UpdateModelRequest,
       response: Model,
-      handler: ({ workspace, params, body, transaction }) =>
-        updateModel(workspace.id, { id: params.model_id, ...body }, { ...parts, transaction }),
+      handler: ({ workspace, actor, params, body, transaction }) =>
+        updateModel({ workspace, actor }, { id: params.model_id, ...body }, { ...parts, transaction }),
       audit: (model) => ({ event_type: 'MODEL_UPDATED', ...audited(model) }),
     }),
     defineRoute({
@@ -137,22 +139,22 @@ interface WriteParts extends ModelParts {
 }
 
 async function createModel(
-  workspaceId: string,
+  caller: WorkspaceCaller,
   { name, environments }: CreateModelRequest,
   { transaction, changeLog, clock }: WriteParts,
 ): Promise<Model> {
   const nowMs = clock.now()
   const row: ModelRow = {
     id: newId(nowMs),
-    workspace_id: workspaceId,
+    workspace_id: caller.workspace.id,
     name,
     environments: JSON.stringify(environments),
     created_at: nowMs,
     updated_at: nowMs,
   }
-  await refuseUnknownSecrets(workspaceId, secretReferences(environments), transaction.queries)
+  await refuseUnknownSecrets(caller, secretReferences(environments), transaction.queries)
   await transaction.queries.insertInto('models').values(row).execute()
-  changeLog.record(transaction, { kind: 'routing', workspaceId })
+  changeLog.record(transaction, { kind: 'routing', workspaceId: row.workspace_id })
   return toModel(row)
 }
 
@@ -172,15 +174,16 @@ async function findModel(workspaceId: string, id: string, queries: Queries): Pro
 }
 
 async function updateModel(
-  workspaceId: string,
+  caller: WorkspaceCaller,
   { id, name, environments }: UpdateModelRequest & { id: string },
   { transaction, changeLog, clock }: WriteParts,
 ): Promise<Model> {
   const { queries } = transaction
+  const workspaceId = caller.workspace.id
   const row = await findModel(workspaceId, id, queries)
   const changed: ModelRow = { ...row, name: name ?? row.name, updated_at: clock.now() }
   if (environments !== undefined) {
-    await refuseUnknownSecrets(workspaceId, secretReferences(environments), queries)
+    await refuseUnknownSecrets(caller, secretReferences(environments), queries)
     await refuseLosingEnvironment(workspaceId, { id, environments }, queries)
     changed.environments = JSON.stringify(environments)
   }

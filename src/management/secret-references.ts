@@ -1,5 +1,6 @@
 import { invalid } from '../errors.ts'
 import type { Queries } from '../storage/database.ts'
+import type { WorkspaceCaller } from './authentication.ts'
 
 export interface SecretReference {
   /** Where in the request it stands. */
@@ -7,9 +8,12 @@ export interface SecretReference {
   secretId: string
 }
 
-/** Throws a 400 that names the first reference to a secret that the workspace does not have. */
+/**
+ * Throws a 400 that names the first reference to a secret that the caller does not see: whoever may send a secret to an
+ * address of his choosing may read it.
+ */
 export async function refuseUnknownSecrets(
-  workspaceId: string,
+  { workspace, actor }: WorkspaceCaller,
   references: readonly SecretReference[],
   queries: Queries,
 ): Promise<void> {
@@ -18,7 +22,8 @@ export async function refuseUnknownSecrets(
   const rows = await queries
     .selectFrom('secrets')
     .select('id')
-    .where('workspace_id', '=', workspaceId)
+    .where('workspace_id', '=', workspace.id)
+    .$if(actor.teamId !== null, (query) => query.where('team_id', '=', actor.teamId))
     .where('id', 'in', ids)
     .execute()
   const known = new Set(rows.map(({ id }) => id))
