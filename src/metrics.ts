@@ -80,12 +80,42 @@ export function openMetrics() {
     help: 'Attempts to move events from the journal to the ledger that failed.',
     registers,
   })
+  const webhookAttempts = new Counter({
+    name: 'tollgate_webhook_attempts_total',
+    help: "Attempts to send billing events to webhooks, by outcome: the answer's class (2xx), or why there was none.",
+    labelNames: ['outcome'],
+    registers,
+  })
+  const webhookEventsEnded = new Counter({
+    name: 'tollgate_webhook_events_ended_total',
+    help: 'Billing events whose delivery to a webhook has ended, by status: delivered, or dead.',
+    labelNames: ['status'],
+    registers,
+  })
+  let webhooks: WebhookFigures | null = null
+  new Gauge({
+    name: 'tollgate_webhook_events_pending',
+    help: 'Billing events that webhooks have yet to be sent, or are being sent.',
+    registers,
+    collect() {
+      return setTo(this, webhooks?.pendingEvents)
+    },
+  })
+  new Gauge({
+    name: 'tollgate_webhooks_with_dead_deliveries',
+    help: 'Webhooks with events that were given up, and wait to be asked for again: raise an alarm.',
+    registers,
+    collect() {
+      return setTo(this, webhooks?.withDeadDeliveries)
+    },
+  })
 
   return {
     registry,
     requestAnswered: ({ slug, status }: { slug: string; status: number }) =>
       requests.inc({ slug, status: String(status) }),
-    limitRefused: (labels: { limit: string; type: string; unit: string }) => refusals.inc(labels),
+    limitRefused: ({ limit, type, unit }: { limit: string; type: string; unit: string }) =>
+      refusals.inc({ limit, type, unit }),
     upstreamFailed: (reason: string) => upstreamFailures.inc({ reason }),
     requestForwarded: ({ overheadMs }: { overheadMs: number }) => overheadSeconds.observe(overheadMs / 1000),
     upstreamFirstByte: ({ waitedMs }: { waitedMs: number }) => firstByteSeconds.observe(waitedMs / 1000),
@@ -108,5 +138,25 @@ export function openMetrics() {
     eventUnrecorded: () => unrecorded.inc(),
     journalDepth: (events: number) => journalDepth.set(events),
     shippingFailed: () => shippingFailures.inc(),
+    webhookAttempted: (labels: { outcome: string }) => webhookAttempts.inc(labels),
+    webhookDeliveryEnded: ({ status, events }: { status: 'delivered' | 'dead'; events: number }) =>
+      webhookEventsEnded.inc({ status }, events),
+    /** Says where the figures come from that are read whenever the metrics are asked for. */
+    watchWebhooks: (figures: WebhookFigures) => {
+      webhooks = figures
+    },
+  }
+}
+
+export interface WebhookFigures {
+  pendingEvents: () => Promise<number>
+  withDeadDeliveries: () => Promise<number>
+}
+
+async function setTo(gauge: Gauge, read: (() => Promise<number>) | undefined): Promise<void> {
+  try {
+    if (read !== undefined) gauge.set(await read())
+  } catch {
+    // The database is away: the last figure stands.
   }
 }

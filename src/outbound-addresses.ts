@@ -14,6 +14,17 @@ export function isForbiddenHost(hostname: string): boolean {
   return isIP(host) === 0 ? metadataNames.has(host) : isForbiddenAddress(host)
 }
 
+/** Whether what is sent to `ip` stays on this machine. */
+export function isLoopbackAddress(ip: string): boolean {
+  return loopback.check(ip, isIP(ip) === 6 ? 'ipv6' : 'ipv4')
+}
+
+/** The same for the host of a URL: an address, or a name that stands for this machine (RFC 6761 §6.3). */
+export function isLoopbackHost(hostname: string): boolean {
+  const host = hostname.toLowerCase().replace(/^\[|\]$|\.$/g, '')
+  return isIP(host) === 0 ? /^(.+\.)?localhost$/.test(host) : isLoopbackAddress(host)
+}
+
 const metadataNames = new Set([
   'instance-data',
   'instance-data.ec2.internal',
@@ -53,3 +64,7 @@ function hexPair(ipv4: string): string {
   const hex = ipv4.split('.').map((part) => Number(part).toString(16).padStart(2, '0'))
   return `${hex.slice(0, 2).join('')}:${hex.slice(2).join('')}`
 }
+
+const loopback = new BlockList()
+loopback.addSubnet('127.0.0.0', 8, 'ipv4')
+loopback.addAddress('::1', 'ipv6')

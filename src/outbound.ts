@@ -1,7 +1,8 @@
 import { lookup } from 'node:dns'
 import { isIP, type LookupFunction } from 'node:net'
 import { Agent, buildConnector, type Dispatcher, errors } from 'undici'
-import { isForbiddenAddress } from './outbound-addresses.ts'
+import type { Clock } from './clock.ts'
+import { isForbiddenAddress, isLoopbackAddress } from './outbound-addresses.ts'
 
 /**
  * Every connection that the gateway opens: keep-alive pools by origin, a deadline on each phase, and forbidden
@@ -33,7 +34,7 @@ export type OutboundController = Dispatcher.DispatchController
 
 export function openOutbound({ connectTimeoutMs, firstByteTimeoutMs, idleTimeoutMs }: Deadlines): Outbound {
   const agent = new Agent({
-    connect: guardedConnector(connectTimeoutMs),
+    connect: guardedConnector({ timeoutMs: connectTimeoutMs, mayCall: isCallable }),
     headersTimeout: firstByteTimeoutMs,
     bodyTimeout: idleTimeoutMs,
     keepAliveTimeout: 30_000,
@@ -45,6 +46,77 @@ export function openOutbound({ connectTimeoutMs, firstByteTimeoutMs, idleTimeout
       agent.dispatch({ origin, path, method, headers: headers as string[], body }, handler)
     },
     [Symbol.asyncDispose]: () => agent.destroy(),
+  }
+}
+
+/**
+ * Requests to the receivers that labs name. They go to https, and to http only where the connection really ends on
+ * this machine, whatever the name in the URL resolves to (contract §14).
+ */
+export interface Postbox extends AsyncDisposable {
+  /** Sends one POST and reads its answer to the end, all of it within `attemptMs`. Redirects are not followed. Never rejects. */
+  post(request: PostRequest): Promise<PostAnswer>
+}
+
+export interface PostRequest {
+  url: string
+  headers: Record<string, string>
+  body: Buffer
+}
+
+export type PostAnswer =
+  | { answered: true; status: number; retryAfter: string | null }
+  | { answered: false; failure: OutboundFailure }
+
+export interface PostboxOptions {
+  clock: Clock
+  attemptMs?: number
+  /** How names become addresses: as the system does it. */
+  resolve?: typeof lookup
+}
+
+/** What a receiver says beyond its status is read, so that the connection can serve again, up to this. */
+const answerBytesMax = 64 * 1024
+
+export function openPostbox({ clock, attemptMs = 10_000, resolve = lookup }: PostboxOptions): Postbox {
+  const connectHttp = guardedConnector({ timeoutMs: attemptMs, mayCall: isLoopbackAddress, resolve })
+  const connectHttps = guardedConnector({ timeoutMs: attemptMs, mayCall: isCallable, resolve })
+  const agent = new Agent({
+    connect: (options, callback) =>
+      options.protocol === 'https:' ? connectHttps(options, callback) : connectHttp(options, callback),
+    headersTimeout: 0,
+    bodyTimeout: 0,
+    pipelining: 1,
+  })
+  return {
+    async post(request) {
+      // A connection that is being made does not hear of the abort: the answer does not wait for it.
+      const abort = new AbortController()
+      const deadline = Promise.withResolvers<PostAnswer>()
+      const timer = clock.after(attemptMs, () => {
+        abort.abort()
+        deadline.resolve({ answered: false, failure: 'timeout' })
+      })
+      const answer = await Promise.race([postOnce(agent, request, abort.signal), deadline.promise])
+      timer.cancel()
+      return answer
+    },
+    [Symbol.asyncDispose]: () => agent.destroy(),
+  }
+}
+
+async function postOnce(agent: Agent, { url, headers, body }: PostRequest, signal: AbortSignal): Promise<PostAnswer> {
+  const { origin, pathname, search } = new URL(url)
+  try {
+    const answer = await agent.request({ origin, path: pathname + search, method: 'POST', headers, body, signal })
+    await answer.body.dump({ limit: answerBytesMax, signal })
+    const retryAfter = answer.headers['retry-after']
+    return { answered: true, status: answer.statusCode, retryAfter: typeof retryAfter === 'string' ? retryAfter : null }
+  } catch (error) {
+    return {
+      answered: false,
+      failure: error instanceof errors.ConnectTimeoutError ? 'timeout' : outboundFailure(error),
+    }
   }
 }
 
@@ -62,15 +134,33 @@ export type OutboundFailure = 'timeout' | 'forbidden-address' | 'unreachable' | 
 export function outboundFailure(error: unknown): OutboundFailure {
   if (error instanceof errors.HeadersTimeoutError || error instanceof errors.BodyTimeoutError) return 'timeout'
   if (error instanceof ForbiddenAddressError) return 'forbidden-address'
-  if (error instanceof errors.HTTPParserError || error instanceof errors.ResponseContentLengthMismatchError) return 'protocol'
+  if (error instanceof errors.HTTPParserError || error instanceof errors.ResponseContentLengthMismatchError)
+    return 'protocol'
   return 'unreachable'
 }
 
-function guardedConnector(timeout: number): buildConnector.connector {
-  const connect = buildConnector({ timeout, lookup: guardedLookup, keepAlive: true })
+interface Guard {
+  timeoutMs: number
+  /** Judges every address that a name resolves to: one that may not be called spoils the name. */
+  mayCall: (address: string) => boolean
+  resolve?: typeof lookup
+}
+
+function guardedConnector({ timeoutMs, mayCall, resolve = lookup }: Guard): buildConnector.connector {
+  const guardedLookup: LookupFunction = (hostname, options, callback) => {
+    resolve(hostname, { ...options, all: true }, (error, addresses) => {
+      if (error !== null) return callback(error, [])
+      if (!addresses.every(({ address }) => mayCall(address))) return callback(new ForbiddenAddressError(hostname), [])
+      if (options.all === true) return callback(null, addresses)
+      const [first] = addresses
+      if (first === undefined) return callback(new Error(`${hostname} has no address.`), [])
+      callback(null, first.address, first.family)
+    })
+  }
+  const connect = buildConnector({ timeout: timeoutMs, lookup: guardedLookup, keepAlive: true })
   return (options, callback) => {
     const host = options.hostname.replace(/^\[|\]$/g, '')
-    if (isIP(host) !== 0 && isForbiddenAddress(host)) {
+    if (isIP(host) !== 0 && !mayCall(host)) {
       callback(new ForbiddenAddressError(host), null)
       return
     }
@@ -78,15 +168,6 @@ function guardedConnector(timeout: number): buildConnector.connector {
   }
 }
 
-const guardedLookup: LookupFunction = (hostname, options, callback) => {
-  lookup(hostname, { ...options, all: true }, (error, addresses) => {
-    if (error !== null) return callback(error, [])
-    if (addresses.some(({ address }) => isForbiddenAddress(address))) {
-      return callback(new ForbiddenAddressError(hostname), [])
-    }
-    if (options.all === true) return callback(null, addresses)
-    const [first] = addresses
-    if (first === undefined) return callback(new Error(`${hostname} has no address.`), [])
-    callback(null, first.address, first.family)
-  })
+function isCallable(address: string): boolean {
+  return !isForbiddenAddress(address)
 }

@@ -52,13 +52,12 @@ export function mountRoutes(
         callers.set(request, caller)
       },
       async handler(request, reply) {
-        const { params, query, body } = request
-        if (route.body === undefined) refuseBody(body)
+        if (route.body === undefined) refuseBody(request.body)
         const caller = callers.get(request)
         if (caller === undefined) throw new Error('A request came this far without authentication.')
         const answer =
-          route.method === 'GET'
-            ? await route.serve({ params, query, ...caller, queries: database.queries })
+          route.transaction === 'none'
+            ? await serveOutside(route, { request, caller }, { database, clock })
             : await database.transaction((transaction) =>
                 write(route, { request, caller }, { transaction, clock, secretBox }),
               )
@@ -66,6 +65,24 @@ export function mountRoutes(
       },
     })
   }
+}
+
+/** Serves a read, or a request that waits for the world outside; what that did is in the audit log before its answer. */
+async function serveOutside(
+  route: Route,
+  { request, caller }: { request: FastifyRequest; caller: Caller },
+  { database, clock }: { database: Database; clock: Clock },
+): Promise<unknown> {
+  const { params, query, body, headers } = request
+  const input = { params, query, body, ...caller, queries: database.queries }
+  const result = await route.serve(input)
+  const events = route.audit(result, input)
+  if (events.length > 0) {
+    await database.transaction((transaction) =>
+      recordAudit(transaction, { events, caller, client: auditClient(headers), clock }),
+    )
+  }
+  return result
 }
 
 /** Carries out a request that may change something, once for its `Idempotency-Key`, and records it in the audit log. */

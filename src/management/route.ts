@@ -11,7 +11,8 @@ import type { OperatorCaller, WorkspaceCaller } from './authentication.ts'
  *
  * A handler returns the answer or throws an `ApiError`. Whatever changes something (every method but GET) runs in
  * one transaction, which ends with the handler: an error leaves nothing behind, and what the handler announced on
- * the change log takes effect after the commit, before the answer.
+ * the change log takes effect after the commit, before the answer. A handler that waits for the world outside says
+ * `transaction: 'none'`, and has but `queries`: others would wait for its transaction.
  */
 export function defineRoute<
   Method extends RouteMethod,
@@ -21,10 +22,14 @@ export function defineRoute<
   Query extends z.ZodRawShape = Record<never, never>,
   Body extends StrictObject = EmptyObject,
   Result extends z.output<Answer> = z.output<Answer>,
->(definition: RouteDefinition<Method, Path, Needed, Query, Body, Answer, Result> & AuditDeclaration<Method>): Route {
+  Held extends TransactionMode = Method extends 'GET' ? 'none' : 'one',
+>(
+  definition: RouteDefinition<Method, Path, Needed, Query, Body, Answer, Result, Held> & AuditDeclaration<Method>,
+): Route {
   const { method, path, permission, summary, tag, query, body, response, contentType, errors = [] } = definition
   return {
     method,
+    transaction: definition.transaction ?? (method === 'GET' ? 'none' : 'one'),
     path,
     permission,
     summary,
@@ -36,12 +41,12 @@ export function defineRoute<
     body,
     response,
     // The schemas above have parsed what arrives here, and authentication has judged by `permission`.
-    serve: (input) => definition.handler(input as RouteInput<Method, Path, Needed, Query, Body>),
+    serve: (input) => definition.handler(input as RouteInput<Path, Needed, Query, Body, Held>),
     // What arrives here is what `serve` was given, and gave.
     audit: (result, input) =>
       definition.audit === undefined
         ? []
-        : [definition.audit(result as Result, input as RouteInput<Method, Path, Needed, Query, Body>)].flat(),
+        : [definition.audit(result as Result, input as RouteInput<Path, Needed, Query, Body, Held>)].flat(),
   }
 }
 
@@ -53,6 +58,7 @@ export interface RouteDefinition<
   Body extends StrictObject,
   Answer extends z.ZodType,
   Result extends z.output<Answer>,
+  Held extends TransactionMode,
 > {
   method: Method
   /** As OpenAPI writes it, `/v1/gateway/groups/{group_id}`; each name in braces is a string in `params`. */
@@ -71,10 +77,12 @@ export interface RouteDefinition<
   contentType?: string
   /** Errors that it may answer with beyond those that follow from its path, body and permission. */
   errors?: readonly ErrorCode[]
+  /** Left out: `one` for all but GET. */
+  transaction?: Held
   /** May return more than the answer declares, for `audit`. */
-  handler(input: RouteInput<Method, Path, Needed, Query, Body>): Promise<Result>
+  handler(input: RouteInput<Path, Needed, Query, Body, Held>): Promise<Result>
   /** What the audit log tells of a write: one event or more, written in the same transaction (contract §15). */
-  audit?(result: Result, input: RouteInput<Method, Path, Needed, Query, Body>): AuditEvent | readonly AuditEvent[]
+  audit?(result: Result, input: RouteInput<Path, Needed, Query, Body, Held>): AuditEvent | readonly AuditEvent[]
 }
 
 /** Only reads may do without `audit`. */
@@ -83,21 +91,22 @@ export type AuditDeclaration<Method extends RouteMethod> = Method extends 'GET'
   : { audit: object }
 
 export type RouteInput<
-  Method extends RouteMethod,
   Path extends string,
   Needed extends Permission,
   Query extends z.ZodRawShape,
   Body extends StrictObject,
+  Held extends TransactionMode,
 > = {
   params: PathParameters<Path>
   query: z.output<z.ZodObject<Query>>
   body: z.output<Body>
 } & (Needed extends OperatorPermission ? OperatorCaller : WorkspaceCaller) &
-  (Method extends 'GET' ? { queries: Queries } : { transaction: Transaction })
+  (Held extends 'none' ? { queries: Queries } : { transaction: Transaction })
 
 /** A route whose types have done their work: what the listener serves and the OpenAPI document lists. */
 export interface Route {
   method: RouteMethod
+  transaction: TransactionMode
   path: string
   permission: Permission
   summary: string
@@ -113,6 +122,7 @@ export interface Route {
 }
 
 export type RouteMethod = 'GET' | 'POST' | 'PATCH' | 'DELETE'
+export type TransactionMode = 'one' | 'none'
 
 type PathParameters<Path extends string> = Path extends `${string}{${infer Name}}${infer Rest}`
   ? Record<Name, string> & PathParameters<Rest>

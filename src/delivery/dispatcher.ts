@@ -1,0 +1,295 @@
+import type { Clock, Timer } from '../clock.ts'
+import { eventLoopTurn } from '../ledger/event-loop-turn.ts'
+import type { Log } from '../log.ts'
+import type { Metrics } from '../metrics.ts'
+import type { Postbox } from '../outbound.ts'
+import type { Database, Transaction } from '../storage/database.ts'
+import type { SecretBox } from '../storage/secret-box.ts'
+import { attempt, type DueDelivery, type FinishedAttempt } from './attempt.ts'
+import { reportAttempt } from './attempt-report.ts'
+import { pendingEvents, webhooksWithDeadDeliveries } from './backlog.ts'
+import { removeDeletedWebhooks } from './deleted-webhooks.ts'
+import { recordAttempt, releaseClaims } from './delivery-claims.ts'
+import { type AttemptKind, Lane } from './lane.ts'
+import { takeWork, type WebhookWork, webhooksOf, webhooksWithWork } from './webhook-work.ts'
+
+/**
+ * Brings every billing event of a workspace to each of its webhooks, at least once (contract §14).
+ *
+ * The record is the queue. A webhook has a place in it; the events behind that place are put, up to 100 at a time and
+ * without a gap, into **deliveries**, and a delivery is a row: which events, under which request id, how often tried,
+ * when next. Placing events and moving the webhook on is one transaction, so no event is left out or put into two
+ * deliveries. The body is not stored: each attempt makes the same bytes of the record anew. A backlog of any size is
+ * therefore a number in a row, and takes no memory.
+ *
+ * - Killed during an attempt: the delivery is pending and claimed. The next start ends all claims and sends it again,
+ *   under the same request id and with the same bytes; a receiver that had it already knows both.
+ * - Killed while it waits: the time of the next attempt is in the row, and the schedule goes on.
+ * - A receiver fails: its deliveries are retried as `schedule.ts` says, then dead: kept until somebody asks for them.
+ * - A receiver hangs: it has a few attempts under way (`lane.ts`) and takes nothing from the others but those.
+ * - The database is away: nothing new begins; what attempts came to waits in memory, no more than are under way.
+ *
+ * Work goes in steps: one transaction keeps what attempts came to, and claims what is due next, for a few webhooks at a
+ * time; then the attempts begin. A step follows when the record grows, an attempt ends, a delivery comes due, or every
+ * half minute, for what another node has left behind.
+ */
+export interface Dispatcher extends AsyncDisposable {
+  /** Sends what is new in the record of these workspaces. */
+  recordGrew(workspaceIds: readonly string[]): void
+  /** Sends what is due to this webhook: it is new, or deliveries were asked for again. */
+  webhookChanged(webhookId: string): void
+}
+
+export interface DispatcherOptions {
+  database: Database
+  postbox: Postbox
+  secretBox: SecretBox
+  clock: Clock
+  log: Log
+  metrics: Pick<Metrics, 'webhookAttempted' | 'webhookDeliveryEnded' | 'watchWebhooks'>
+  /** Attempts under way at a time, to all receivers: each holds one body, of 300 kB at most, in memory. */
+  attemptsMax?: number
+  /** How long disposing waits for attempts under way; the next start makes anew what is left then. */
+  closeMs?: number
+}
+
+/** Goes on where the last process stopped, and resolves once it has. */
+export async function startDispatcher({
+  attemptsMax = 256,
+  closeMs = 5_000,
+  ...parts
+}: DispatcherOptions): Promise<Dispatcher> {
+  const dispatcher = new StoredDispatcher({ attemptsMax, closeMs, ...parts })
+  await dispatcher.start()
+  return dispatcher
+}
+
+/** Longer than an attempt takes, with what goes before and after it. */
+const claimMs = 30_000
+const sweepMs = 30_000
+const retryMs = 1_000
+/** In one transaction: it holds up whoever else wants the database. */
+const webhooksPerStep = 8
+
+class StoredDispatcher implements Dispatcher {
+  readonly #parts: Required<DispatcherOptions>
+  readonly #lanes = new Map<string, Lane>()
+  readonly #grownWorkspaces = new Set<string>()
+  readonly #webhooksToLookAt = new Set<string>()
+  readonly #underWay = new Set<Promise<void>>()
+  readonly #finished: FinishedAttempt[] = []
+  #steps: Promise<void> | null = null
+  #pause: Timer | null = null
+  #sweepTimer: Timer | null = null
+  #sweep: Promise<void> | null = null
+  #stopped = false
+
+  constructor(parts: Required<DispatcherOptions>) {
+    this.#parts = parts
+  }
+
+  async start(): Promise<void> {
+    const { database, metrics } = this.#parts
+    const { queries } = database
+    metrics.watchWebhooks({
+      pendingEvents: () => pendingEvents(queries),
+      withDeadDeliveries: () => webhooksWithDeadDeliveries(queries),
+    })
+    await releaseClaims(queries)
+    await this.#lookThrough()
+    this.#scheduleSweep()
+  }
+
+  recordGrew(workspaceIds: readonly string[]): void {
+    for (const id of workspaceIds) this.#grownWorkspaces.add(id)
+    this.#wake()
+  }
+
+  webhookChanged(webhookId: string): void {
+    this.#webhooksToLookAt.add(webhookId)
+    this.#wake()
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    const { clock, closeMs } = this.#parts
+    this.#stopped = true
+    this.#pause?.cancel()
+    this.#sweepTimer?.cancel()
+    for (const { timer } of this.#lanes.values()) timer?.cancel()
+    await Promise.all([this.#steps, this.#sweep])
+    const deadline = Promise.withResolvers<void>()
+    const timer = clock.after(closeMs, deadline.resolve)
+    await Promise.race([Promise.all(this.#underWay), deadline.promise])
+    timer.cancel()
+    await this.#keepFinished()
+  }
+
+  /** Sees to it that what there is to do is done: soon, and by one run of steps at a time. */
+  #wake(): void {
+    if (this.#steps !== null || this.#pause !== null || !this.#hasWork()) return
+    this.#steps = this.#runSteps().finally(() => {
+      this.#steps = null
+      this.#wake()
+    })
+  }
+
+  #hasWork(): boolean {
+    if (this.#stopped) return false
+    const canLook = this.#webhooksToLookAt.size > 0 && this.#room() > 0
+    return this.#finished.length > 0 || this.#grownWorkspaces.size > 0 || canLook
+  }
+
+  #room(): number {
+    return this.#parts.attemptsMax - this.#underWay.size
+  }
+
+  async #runSteps(): Promise<void> {
+    const { clock, log } = this.#parts
+    try {
+      while (this.#hasWork()) {
+        await eventLoopTurn()
+        await this.#step()
+      }
+    } catch (error) {
+      log.error({ err: error }, 'webhooks cannot be served now; trying again')
+      this.#pause = clock.after(retryMs, () => {
+        this.#pause = null
+        this.#wake()
+      })
+    }
+  }
+
+  async #step(): Promise<void> {
+    await this.#findGrownWebhooks()
+    const webhookIds = this.#takeWebhooksToLookAt()
+    const finished = this.#finished.splice(0)
+    let works: Map<string, WebhookWork | null>
+    try {
+      works = await this.#parts.database.transaction(async (transaction) => {
+        for (const attempt of finished) await recordAttempt(attempt, transaction)
+        return this.#takeWorks(webhookIds, transaction)
+      })
+    } catch (error) {
+      this.#finished.unshift(...finished)
+      for (const id of webhookIds) this.#webhooksToLookAt.add(id)
+      throw error
+    }
+    for (const [webhookId, work] of works) this.#begin(webhookId, work)
+  }
+
+  async #findGrownWebhooks(): Promise<void> {
+    const workspaceIds = [...this.#grownWorkspaces]
+    if (workspaceIds.length === 0) return
+    const webhookIds = await webhooksOf(workspaceIds, this.#parts.database.queries)
+    for (const id of webhookIds) this.#webhooksToLookAt.add(id)
+    for (const id of workspaceIds) this.#grownWorkspaces.delete(id)
+  }
+
+  #takeWebhooksToLookAt(): string[] {
+    const ids = [...this.#webhooksToLookAt].slice(0, webhooksPerStep)
+    for (const id of ids) this.#webhooksToLookAt.delete(id)
+    return ids
+  }
+
+  async #takeWorks(webhookIds: readonly string[], transaction: Transaction): Promise<Map<string, WebhookWork | null>> {
+    const works = new Map<string, WebhookWork | null>()
+    const nowMs = this.#parts.clock.now()
+    let room = this.#room()
+    for (const id of webhookIds) {
+      if (room === 0) {
+        this.#webhooksToLookAt.add(id)
+        continue
+      }
+      const lane = this.#lane(id)
+      const work = await takeWork(id, transaction, {
+        firstsMax: lane.room('first', nowMs),
+        repeatsMax: lane.room('repeat', nowMs),
+        attemptsMax: room,
+        isFailing: lane.isFailing,
+        nowMs,
+        claimedUntilMs: nowMs + claimMs,
+      })
+      works.set(id, work)
+      if (work !== null) room -= work.firsts.length + work.repeats.length
+    }
+    return works
+  }
+
+  /** Starts the attempts that were claimed, and sees to it that the webhook is looked at when the next is due. */
+  #begin(webhookId: string, work: WebhookWork | null): void {
+    const { clock } = this.#parts
+    const lane = this.#lane(webhookId)
+    lane.timer?.cancel()
+    lane.timer = null
+    for (const due of work?.repeats ?? []) this.#startAttempt(lane, 'repeat', due)
+    for (const due of work?.firsts ?? []) this.#startAttempt(lane, 'first', due)
+    const nowMs = clock.now()
+    const lookAtMs = lane.nextLookMs(work?.nextDueMs ?? null, nowMs)
+    if (lookAtMs !== null) {
+      lane.timer = clock.after(Math.max(1, lookAtMs - nowMs), () => this.webhookChanged(webhookId))
+    } else if (lane.isIdle) {
+      this.#lanes.delete(webhookId)
+    }
+  }
+
+  #lane(webhookId: string): Lane {
+    const lane = this.#lanes.get(webhookId) ?? new Lane()
+    this.#lanes.set(webhookId, lane)
+    return lane
+  }
+
+  #startAttempt(lane: Lane, kind: AttemptKind, due: DueDelivery): void {
+    lane.begin(kind, this.#parts.clock.now())
+    const underWay = this.#attempt(due).then((finished) => {
+      this.#underWay.delete(underWay)
+      lane.end(kind, { delivered: finished?.after.status === 'delivered' })
+      if (finished !== null) this.#finished.push(finished)
+      this.webhookChanged(due.webhook.id)
+    })
+    this.#underWay.add(underWay)
+  }
+
+  /** Null where the attempt could not be made: its claim runs out, and it is made then. */
+  async #attempt(due: DueDelivery): Promise<FinishedAttempt | null> {
+    const { database, log } = this.#parts
+    try {
+      const finished = await attempt(due, { ...this.#parts, queries: database.queries })
+      reportAttempt(finished, this.#parts)
+      return finished
+    } catch (error) {
+      log.error({ err: error, deliveryId: due.delivery.id }, 'an attempt at a delivery could not be made')
+      return null
+    }
+  }
+
+  async #lookThrough(): Promise<void> {
+    const webhookIds = await webhooksWithWork(this.#parts.database.queries)
+    for (const id of webhookIds) this.#webhooksToLookAt.add(id)
+    this.#wake()
+  }
+
+  #scheduleSweep(): void {
+    if (this.#stopped) return
+    this.#sweepTimer = this.#parts.clock.after(sweepMs, () => {
+      this.#sweep = this.#sweepOnce().finally(() => this.#scheduleSweep())
+    })
+  }
+
+  async #sweepOnce(): Promise<void> {
+    const { database, log } = this.#parts
+    try {
+      await this.#lookThrough()
+      await removeDeletedWebhooks(database.queries, { mayGoOn: () => !this.#stopped })
+    } catch (error) {
+      log.error({ err: error }, 'webhooks cannot be looked through now')
+    }
+  }
+
+  async #keepFinished(): Promise<void> {
+    const { database } = this.#parts
+    const finished = this.#finished.splice(0)
+    await database.transaction(async (transaction) => {
+      for (const attempt of finished) await recordAttempt(attempt, transaction)
+    })
+  }
+}
