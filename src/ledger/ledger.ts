@@ -14,8 +14,9 @@ import { type DayUsage, usageOfDay } from './usage-of-day.ts'
  *
  * An event is born with its idempotency key and goes through three hands. The **journal**, a file on the local
  * disk, has it before the response's last byte leaves; all events of one turn of the event loop share a commit. The
- * **shipper** moves events, in batches, from the journal to the **ledger**: tables of the shared database. One
- * transaction adds a batch's events, their place in each workspace's record and what they add to the daily usage.
+ * **shipper** moves events, in batches, from the journal to the **ledger**: tables of the shared database, written
+ * from a thread of its own where they are embedded. One transaction adds a batch's events, their place in each
+ * workspace's record and what they add to the daily usage.
  *
  * - Killed before the journal's commit: the response is not complete, and its client has seen no last byte.
  * - Killed after it: the next start ships the event before it takes requests.
@@ -23,7 +24,7 @@ import { type DayUsage, usageOfDay } from './usage-of-day.ts'
  * - Killed after it, before the journal removes the batch: it is shipped again. The idempotency key is the primary
  *   key, so the repeat changes neither the events nor the usage nor a place in the record.
  * - The ledger is away: events wait in the journal, on disk, not in memory. Requests go on.
- * - The disk is full: an append rejects with `JournalError`. The event is not recorded, and says so, loudly.
+ * - The disk is full: an append rejects with `JournalError`, and the next one tries afresh.
  *
  * Each workspace's record has a head, and a batch first locks the heads of its workspaces. So two nodes that ship for
  * one workspace take turns: a `position` or `sequence`, once visible, has all smaller ones visible too, and a reader

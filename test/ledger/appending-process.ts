@@ -1,16 +1,24 @@
-import { writeSync } from 'node:fs'
+import { closeSync, readdirSync, readlinkSync, writeSync } from 'node:fs'
 import { join } from 'node:path'
+import { createInterface } from 'node:readline'
 import { openJournal } from '../../src/ledger/journal.ts'
 import { quiet } from './quiet-parts.ts'
 import { sampleEvent } from './sample-event.ts'
 
 /**
- * A process of its own for tests that take the disk away. For each line on stdin it appends 100 events, one after the
- * other, to the journal in the folder of its first argument, and says which were acknowledged and how many refused.
+ * A process of its own for tests that take the disk away. It has the journal in the folder of its first argument open,
+ * obeys the commands that come as lines on stdin, and answers each with a line of JSON.
  */
 const journal = openJournal({ path: join(process.argv[2] ?? '', 'journal.db'), sync: 'normal', ...quiet })
 
-process.stdin.on('data', async () => {
+const commands: Record<string, () => Promise<unknown> | unknown> = { append, remove, 'lose-files': loseFiles }
+
+for await (const line of createInterface({ input: process.stdin })) {
+  writeSync(1, `${JSON.stringify(await commands[line]?.())}\n`)
+}
+
+/** Appends 100 events, one after the other. */
+async function append() {
   const acknowledged: string[] = []
   const refusals: string[] = []
   for (let count = 0; count < 100; count += 1) {
@@ -22,5 +30,25 @@ process.stdin.on('data', async () => {
       refusals.push(error instanceof Error ? error.name : String(error))
     }
   }
-  writeSync(1, `${JSON.stringify({ acknowledged, refusals })}\n`)
-})
+  return { acknowledged, refusals, depth: journal.depth() }
+}
+
+function remove() {
+  for (const newest of journal.read(1_000).slice(-1)) journal.remove(newest)
+  return { depth: journal.depth() }
+}
+
+/** Closes the journal's files behind its back, as when a volume goes away and comes back. */
+function loseFiles() {
+  const open = readdirSync('/proc/self/fd').filter((descriptor) => linkOf(descriptor).includes('journal.db'))
+  for (const descriptor of open) closeSync(Number(descriptor))
+  return { lost: open.length }
+}
+
+function linkOf(descriptor: string): string {
+  try {
+    return readlinkSync(`/proc/self/fd/${descriptor}`)
+  } catch {
+    return ''
+  }
+}

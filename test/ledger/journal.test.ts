@@ -1,11 +1,8 @@
 import assert from 'node:assert/strict'
-import { spawn } from 'node:child_process'
-import { once } from 'node:events'
 import { statSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import fc from 'fast-check'
-import { StartError } from '../../src/errors.ts'
 import { type BillingEvent, outcomes, usageSources } from '../../src/ledger/billing-event.ts'
 import { eventOfText, eventText } from '../../src/ledger/event-text.ts'
 import { type Journal, JournalError, openJournal } from '../../src/ledger/journal.ts'
@@ -146,23 +143,16 @@ test('the journal is readable by its owner alone', async () => {
   }
 })
 
-test('a second process that opens the journal is told to keep out', async () => {
+test('a journal that is open cannot be opened a second time, and says why', async () => {
   using folder = temporaryFolder()
-  const path = join(folder.path, 'journal.db')
-  const holder = spawn(process.execPath, [
-    '--input-type=module',
-    '--eval',
-    `import { DatabaseSync } from 'node:sqlite'
-     const file = new DatabaseSync(${JSON.stringify(path)})
-     file.exec('PRAGMA locking_mode = exclusive; PRAGMA journal_mode = WAL; CREATE TABLE held (id)')
-     console.log('held')
-     process.stdin.resume()`,
-  ])
-  await once(holder.stdout, 'data')
-  assert.throws(() => openJournal({ path, sync: 'normal', ...quiet }), StartError)
-  holder.kill('SIGKILL')
-  await once(holder, 'exit')
-  await using journal = openJournal({ path, sync: 'normal', ...quiet })
+  {
+    await using _journal = openJournalIn(folder)
+    assert.throws(() => openJournalIn(folder), {
+      name: 'StartError',
+      message: /journal\.db cannot be opened: .*locked/,
+    })
+  }
+  await using journal = openJournalIn(folder)
   assert.equal(journal.depth(), 0)
 })
 
