@@ -1,7 +1,10 @@
 import type { AddressInfo, Server } from 'node:net'
 import { join } from 'node:path'
+import { KeyUse } from './access/key-use.ts'
 import { type Clock, sleep, systemClock, utcDay } from './clock.ts'
 import type { Config, ListenAddress } from './config.ts'
+import { startDispatcher } from './delivery/dispatcher.ts'
+import { sendTestEvent } from './delivery/test-event.ts'
 import { Directory } from './directory/directory.ts'
 import { storedDirectory } from './directory/stored-directory.ts'
 import { StartError } from './errors.ts'
@@ -17,7 +20,7 @@ import { openLog } from './log.ts'
 import { openManagementListener } from './management/listener.ts'
 import { createBootstrapWorkspace } from './management/workspaces.ts'
 import { openMetrics } from './metrics.ts'
-import { openOutbound } from './outbound.ts'
+import { openOutbound, openPostbox } from './outbound.ts'
 import { ChangeLog } from './storage/change-log.ts'
 import { openEmbeddedDatabase } from './storage/database.ts'
 import { SecretBox } from './storage/secret-box.ts'
@@ -49,6 +52,7 @@ export async function serve(config: Config, { clock = systemClock }: { clock?: C
   const databasePath = join(config.dataDir, 'tollgate.db')
   const database = started.use(await openEmbeddedDatabase(databasePath))
   const { generatedKey } = await createBootstrapWorkspace(database, { key: config.bootstrapKey, clock })
+  const keyUse = started.use(new KeyUse({ database, clock, log }))
 
   const ledger = openLedger({ database })
   const ledgerThread = started.use(openLedgerThread({ path: databasePath }))
@@ -71,6 +75,7 @@ export async function serve(config: Config, { clock = systemClock }: { clock?: C
   const inferenceServer = createInferenceListener(
     {
       directory,
+      keyUse,
       limiter,
       journal,
       outbound,
@@ -82,12 +87,22 @@ export async function serve(config: Config, { clock = systemClock }: { clock?: C
     },
     { requestTimeoutMs: config.requestBodyTimeoutMs },
   )
+
+  const postbox = started.use(openPostbox({ clock }))
+  const dispatcher = started.use(await startDispatcher({ database, postbox, secretBox, clock, log, metrics }))
+  shipper.onShipped((workspaceIds) => dispatcher.recordGrew(workspaceIds))
+
   let isAccepting = false
   const management = await openManagementListener({
     database,
     changeLog,
+    keyUse,
     secretBox,
     counters,
+    ledger,
+    flush: () => shipper.flush(),
+    dispatcher,
+    sendTestEvent: (webhook) => sendTestEvent(webhook, { postbox, secretBox, clock }),
     operatorKey,
     clock,
     log,

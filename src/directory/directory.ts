@@ -3,6 +3,7 @@ import type { BucketSet } from '../limits/buckets.ts'
 import type { Change } from '../storage/change-log.ts'
 import { Copies } from './copies.ts'
 import { Group, type GroupRecord } from './group.ts'
+import { reaches, type Scope } from './scope.ts'
 import type { Target } from './target.ts'
 
 /** Where the directory reads what it does not know. Each answers null for what does not exist. */
@@ -11,13 +12,26 @@ export interface DirectorySource {
   /** The group, then its ancestors up to the root. */
   groupPath(groupId: string): Promise<readonly GroupRecord[] | null>
   endpoint(slug: string): Promise<EndpointRecord | null>
+  /** The slugs of all endpoints of a workspace. */
+  slugs(workspaceId: string): Promise<readonly string[]>
 }
 
-export interface KeyRecord {
+export type KeyRecord = FederatedKeyRecord | WorkspaceKeyRecord
+
+export interface FederatedKeyRecord {
+  kind: 'federated'
   prefix: string
   workspaceId: string
   groupId: string
   expiresAtMs: number | null
+}
+
+export interface WorkspaceKeyRecord {
+  kind: 'workspace'
+  prefix: string
+  workspaceId: string
+  mayCallModels: boolean
+  scope: Scope
 }
 
 export interface EndpointRecord {
@@ -26,10 +40,23 @@ export interface EndpointRecord {
   targets: readonly Target[]
 }
 
-export interface Caller {
+export type Caller = FederatedCaller | WorkspaceCaller
+
+/** A customer: may call what its group may, within the group's limits. */
+export interface FederatedCaller {
+  kind: 'federated'
   apiKeyPrefix: string
   workspaceId: string
   group: Group
+}
+
+/** One of the lab's own: calls any endpoint of the workspace within its scope, without limits (contract §10). */
+export interface WorkspaceCaller {
+  kind: 'workspace'
+  apiKeyPrefix: string
+  workspaceId: string
+  mayCallModels: boolean
+  scope: Scope
 }
 
 export interface Route {
@@ -37,6 +64,8 @@ export interface Route {
   targets: readonly Target[]
   buckets: BucketSet
 }
+
+const slugListsMax = 1_000
 
 /**
  * What the inference plane knows of keys, groups and endpoints: bounded copies in memory, read on demand,
@@ -51,6 +80,7 @@ export class Directory {
   readonly #source: DirectorySource
   readonly #keys: Copies<KeyRecord>
   readonly #endpoints: Copies<EndpointRecord>
+  readonly #slugs: Copies<readonly string[]>
   readonly #groups: LRUCache<string, Group>
   #groupChanges = 0
 
@@ -58,6 +88,7 @@ export class Directory {
     this.#source = source
     this.#keys = new Copies((hash) => source.key(hash), { max: copiesMax })
     this.#endpoints = new Copies((slug) => source.endpoint(slug), { max: copiesMax })
+    this.#slugs = new Copies((workspaceId) => source.slugs(workspaceId), { max: slugListsMax })
     this.#groups = new LRUCache({ max: copiesMax, dispose: (group) => group.markStale() })
   }
 
@@ -65,24 +96,33 @@ export class Directory {
   async caller(hash: string, nowMs: number): Promise<Caller | null> {
     const copy = this.#keys.peek(hash)
     const key = copy === undefined ? await this.#keys.get(hash) : copy
-    if (key === null || (key.expiresAtMs !== null && key.expiresAtMs <= nowMs)) return null
+    if (key === null) return null
+    const { kind, prefix: apiKeyPrefix, workspaceId } = key
+    if (kind === 'workspace') {
+      return { kind, apiKeyPrefix, workspaceId, mayCallModels: key.mayCallModels, scope: key.scope }
+    }
+    if (key.expiresAtMs !== null && key.expiresAtMs <= nowMs) return null
     const group = await this.#group(key.groupId)
-    return group === null ? null : { apiKeyPrefix: key.prefix, workspaceId: key.workspaceId, group }
+    return group === null ? null : { kind, apiKeyPrefix, workspaceId, group }
   }
 
   /** Where `slug` leads for this caller; null when it may not call it, or nothing serves it. */
   async route(caller: Caller, slug: string): Promise<Route | null> {
-    const buckets = caller.group.buckets(slug)
+    const buckets = bucketsOf(caller, slug)
     if (buckets === undefined) return null
     const copy = this.#endpoints.peek(slug)
     const endpoint = copy === undefined ? await this.#endpoints.get(slug) : copy
     if (endpoint === null || endpoint.workspaceId !== caller.workspaceId) return null
-    return { slug, targets: endpoint.targets, buckets }
+    const targets = targetsOf(caller, endpoint)
+    return targets === null ? null : { slug, targets, buckets }
   }
 
-  /** The slugs that this caller may call and that something serves, in the order of its group's models. */
+  /** The slugs that this caller may call and that something serves, in the order of its group's models or by age. */
   async slugs(caller: Caller): Promise<string[]> {
-    const slugs = caller.group.effectiveModels.map(({ slug }) => slug)
+    const slugs =
+      caller.kind === 'federated'
+        ? caller.group.effectiveModels.map(({ slug }) => slug)
+        : ((await this.#slugs.get(caller.workspaceId)) ?? [])
     const routes = await Promise.all(slugs.map((slug) => this.route(caller, slug)))
     return slugs.filter((_slug, index) => routes[index] !== null)
   }
@@ -98,12 +138,14 @@ export class Directory {
         this.#groups.delete(change.groupId)
         break
       case 'routing':
+        this.#slugs.drop(change.workspaceId)
         this.#endpoints.dropWhere(({ workspaceId }) => workspaceId === change.workspaceId)
         break
       case 'workspace':
         this.#groupChanges += 1
         this.#keys.dropWhere(({ workspaceId }) => workspaceId === change.workspaceId)
         this.#endpoints.dropWhere(({ workspaceId }) => workspaceId === change.workspaceId)
+        this.#slugs.drop(change.workspaceId)
         this.#groups.clear()
         break
     }
@@ -128,4 +170,17 @@ export class Directory {
     }
     return path[0] ?? null
   }
+}
+
+/** What a request is counted by; undefined when the caller's group may not call the slug. */
+function bucketsOf(caller: Caller, slug: string): BucketSet | undefined {
+  if (caller.kind === 'federated') return caller.group.buckets(slug)
+  return { hierarchy: caller.workspaceId, buckets: [] }
+}
+
+/** The targets that the caller may be served by; null when there is none within its scope. */
+function targetsOf(caller: Caller, { targets }: EndpointRecord): readonly Target[] | null {
+  if (caller.kind === 'federated') return targets
+  const within = targets.filter((target) => reaches(caller.scope, target))
+  return within.length === 0 ? null : within
 }

@@ -1,7 +1,9 @@
+import { may } from '../access/permissions.ts'
+import { findWorkspaceKey } from '../access/workspace-key.ts'
 import type { Queries } from '../storage/database.ts'
 import type { SecretBox } from '../storage/secret-box.ts'
 import type { GroupRow } from '../storage/tables.ts'
-import type { DirectorySource, EndpointRecord, KeyRecord } from './directory.ts'
+import type { DirectorySource, EndpointRecord, FederatedKeyRecord, KeyRecord, WorkspaceKeyRecord } from './directory.ts'
 import type { GroupRecord } from './group.ts'
 import { endpointTargets } from './targets.ts'
 
@@ -11,10 +13,15 @@ export function storedDirectory(queries: Queries, secretBox: SecretBox): Directo
     key: (hash) => readKey(queries, hash),
     groupPath: (groupId) => readGroupPath(queries, groupId),
     endpoint: (slug) => readEndpoint(queries, secretBox, slug),
+    slugs: (workspaceId) => readSlugs(queries, workspaceId),
   }
 }
 
 async function readKey(queries: Queries, hash: string): Promise<KeyRecord | null> {
+  return (await readFederatedKey(queries, hash)) ?? readWorkspaceKey(queries, hash)
+}
+
+async function readFederatedKey(queries: Queries, hash: string): Promise<FederatedKeyRecord | null> {
   const row = await queries
     .selectFrom('federated_keys')
     .innerJoin('workspaces', 'workspaces.id', 'federated_keys.workspace_id')
@@ -24,7 +31,31 @@ async function readKey(queries: Queries, hash: string): Promise<KeyRecord | null
     .where('onboarded', '=', 1)
     .executeTakeFirst()
   if (row === undefined) return null
-  return { prefix: row.prefix, workspaceId: row.workspace_id, groupId: row.group_id, expiresAtMs: row.expires_at }
+  return {
+    kind: 'federated',
+    prefix: row.prefix,
+    workspaceId: row.workspace_id,
+    groupId: row.group_id,
+    expiresAtMs: row.expires_at,
+  }
+}
+
+async function readWorkspaceKey(queries: Queries, hash: string): Promise<WorkspaceKeyRecord | null> {
+  const key = await findWorkspaceKey(queries, hash)
+  if (key === null) return null
+  const { prefix, workspaceId, modelIds, environments } = key
+  const { onboarded } = await queries
+    .selectFrom('workspaces')
+    .select('onboarded')
+    .where('id', '=', workspaceId)
+    .executeTakeFirstOrThrow()
+  return {
+    kind: 'workspace',
+    prefix,
+    workspaceId,
+    mayCallModels: onboarded === 1 && may(key, 'inference:call'),
+    scope: { modelIds, environments },
+  }
 }
 
 async function readGroupPath(queries: Queries, groupId: string): Promise<GroupRecord[] | null> {
@@ -54,4 +85,14 @@ async function readEndpoint(queries: Queries, secretBox: SecretBox, slug: string
   const row = await queries.selectFrom('endpoints').selectAll().where('slug', '=', slug).executeTakeFirst()
   if (row === undefined) return null
   return { workspaceId: row.workspace_id, slug, targets: await endpointTargets(queries, secretBox, row) }
+}
+
+async function readSlugs(queries: Queries, workspaceId: string): Promise<string[]> {
+  const rows = await queries
+    .selectFrom('endpoints')
+    .select('slug')
+    .where('workspace_id', '=', workspaceId)
+    .orderBy('id')
+    .execute()
+  return rows.map(({ slug }) => slug)
 }

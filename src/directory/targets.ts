@@ -33,6 +33,8 @@ export async function endpointTargets(
     if (url === null || secret === undefined) return []
     const { origin, pathname } = new URL(url)
     return {
+      modelId: target.model_id,
+      environmentName: environment?.name ?? null,
       origin,
       basePath: pathname.replace(/\/+$/, ''),
       targetModel: target.target_model,

@@ -27,7 +27,7 @@ export function billingEvent({
   admittedAtMs: number
   served: Served
 }): BillingEvent {
-  const { group } = caller
+  const group = caller.kind === 'federated' ? caller.group : null
   const recordedAtMs = clock.now()
   return {
     idempotencyKey: newIdempotencyKey(recordedAtMs),
@@ -38,9 +38,9 @@ export function billingEvent({
     requestMetadata: request.metadata,
     modelSlug: request.slug,
     apiKeyPrefix: caller.apiKeyPrefix,
-    groupId: group.record.id,
-    externalEntityId: group.record.externalEntityId,
-    countedGroups: group.countedGroups,
+    groupId: group?.record.id ?? null,
+    externalEntityId: group?.record.externalEntityId ?? null,
+    countedGroups: group?.countedGroups ?? [],
     ...served,
   }
 }

@@ -1,5 +1,6 @@
 import type { IncomingMessage } from 'node:http'
 import { keyHash } from '../access/api-key.ts'
+import type { KeyUse } from '../access/key-use.ts'
 import { presentedKey } from '../access/principal.ts'
 import type { Clock } from '../clock.ts'
 import type { Caller, Directory } from '../directory/directory.ts'
@@ -12,7 +13,7 @@ import type { Api } from './api.ts'
 import { billingEvent } from './billing.ts'
 import type { ClientConnection } from './client-connection.ts'
 import { rateLimitHeaders } from './rate-limit-headers.ts'
-import { limitExceeded, modelNotFound, refusals } from './refusal.ts'
+import { limitExceeded, modelNotFound, type Refusal, refusals } from './refusal.ts'
 import { relay } from './relay.ts'
 import { readRequest } from './request.ts'
 import { callUpstream } from './upstream.ts'
@@ -21,6 +22,7 @@ import { upstreamRequest } from './upstream-request.ts'
 
 export interface ExchangeParts {
   directory: Directory
+  keyUse: Pick<KeyUse, 'noted'>
   limiter: Limiter
   journal: Pick<Journal, 'append'>
   outbound: Outbound
@@ -37,11 +39,12 @@ export interface ExchangeParts {
  * (contract §11, §12, §14). What was reserved and not settled is given back on every way out.
  */
 export async function exchange(
-  { directory, limiter, journal, outbound, clock, log, metrics, bodyBytesMax, stallTimeoutMs }: ExchangeParts,
+  { directory, keyUse, limiter, journal, outbound, clock, log, metrics, bodyBytesMax, stallTimeoutMs }: ExchangeParts,
   { incoming, client, api }: { incoming: IncomingMessage; client: ClientConnection; api: Api },
 ): Promise<void> {
-  const caller = await identify(incoming, { directory, clock })
-  if (caller === null) return client.refuse(refusals.unauthorized)
+  const identity = await identify(incoming, { directory, keyUse, clock })
+  if (!identity.accepted) return client.refuse(identity.refusal)
+  const { caller } = identity
 
   const reading = await readRequest(incoming, { api, bodyBytesMax })
   if (!reading.accepted) return client.refuse(reading.refusal)
@@ -93,11 +96,17 @@ export async function exchange(
   metrics.upstreamEnded({ tookMs: clock.monotonic() - sentAtMs })
 }
 
-/** Who calls, judged by the headers alone; null for a missing, malformed, unknown, revoked or expired key. */
+export type Identity = { accepted: true; caller: Caller } | { accepted: false; refusal: Refusal }
+
+/** Who calls, judged by the headers alone: 401 for a key that nobody has, or no longer; 403 for one that may not. */
 export async function identify(
   incoming: IncomingMessage,
-  { directory, clock }: { directory: Directory; clock: Clock },
-): Promise<Caller | null> {
+  { directory, keyUse, clock }: Pick<ExchangeParts, 'directory' | 'keyUse' | 'clock'>,
+): Promise<Identity> {
   const key = presentedKey(incoming.headers.authorization)
-  return key === null ? null : directory.caller(keyHash(key), clock.now())
+  const caller = key === null ? null : await directory.caller(keyHash(key), clock.now())
+  if (caller === null) return { accepted: false, refusal: refusals.unauthorized }
+  keyUse.noted(caller.kind, caller.apiKeyPrefix, clock.now())
+  if (caller.kind === 'workspace' && !caller.mayCallModels) return { accepted: false, refusal: refusals.forbidden }
+  return { accepted: true, caller }
 }

@@ -50,13 +50,13 @@ async function answer(parts: ExchangeParts, incoming: IncomingMessage, outgoing:
 }
 
 async function listModels(
-  { directory, clock }: ExchangeParts,
+  parts: ExchangeParts,
   { incoming, client }: { incoming: IncomingMessage; client: ClientConnection },
 ): Promise<void> {
   if (incoming.method !== 'GET') return client.refuse(refusals.methodNotAllowed)
-  const caller = await identify(incoming, { directory, clock })
-  if (caller === null) return client.refuse(refusals.unauthorized)
-  client.sendJson(200, renderModelList(await directory.slugs(caller)))
+  const identity = await identify(incoming, parts)
+  if (!identity.accepted) return client.refuse(identity.refusal)
+  client.sendJson(200, renderModelList(await parts.directory.slugs(identity.caller)))
 }
 
 function pathOf({ url = '/' }: IncomingMessage): string {

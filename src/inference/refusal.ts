@@ -21,6 +21,12 @@ export const refusals = {
     code: 'invalid_api_key',
     message: 'The API key is missing or not valid.',
   },
+  forbidden: {
+    status: 403,
+    type: 'invalid_request_error',
+    code: 'insufficient_permissions',
+    message: 'This API key may not call models.',
+  },
   notFound: {
     status: 404,
     type: 'invalid_request_error',

@@ -3,17 +3,17 @@ import swagger from '@fastify/swagger'
 import apiReference, { type FastifyApiReferenceOptions } from '@scalar/fastify-api-reference'
 import Fastify, { type FastifyInstance, type FastifyRequest } from 'fastify'
 import { keyHash } from '../access/api-key.ts'
-import type { Clock } from '../clock.ts'
+import type { KeyUse } from '../access/key-use.ts'
 import { ApiError, notFound } from '../errors.ts'
 import type { CounterStore } from '../limits/counter-store.ts'
 import type { Log } from '../log.ts'
 import type { Metrics } from '../metrics.ts'
 import type { ChangeLog } from '../storage/change-log.ts'
 import type { Database } from '../storage/database.ts'
-import type { SecretBox } from '../storage/secret-box.ts'
 import { auditLogRoutes } from './audit-logs.ts'
 import { endpointRoutes } from './endpoints.ts'
 import { answerMalformedHttp, errorAnswer, toApiError } from './error-answers.ts'
+import { type EventParts, eventRoutes } from './events.ts'
 import { federatedKeyRoutes } from './federated-keys.ts'
 import { groupUsageRoutes } from './group-usage.ts'
 import { groupRoutes } from './groups.ts'
@@ -26,15 +26,18 @@ import { peopleRoutes } from './people.ts'
 import type { Route } from './route.ts'
 import { secretRoutes } from './secrets.ts'
 import { teamRoutes } from './teams.ts'
+import { webhookDeliveryRoutes } from './webhook-deliveries.ts'
+import { webhookRedeliveryRoutes } from './webhook-redelivery.ts'
+import { type WebhookTestParts, webhookTestRoutes } from './webhook-test.ts'
+import { type WebhookParts, webhookRoutes } from './webhooks.ts'
 import { workspaceKeyRoutes } from './workspace-keys.ts'
 import { workspaceRoutes } from './workspaces.ts'
 
-export interface ManagementParts {
+export interface ManagementParts extends EventParts, WebhookParts, WebhookTestParts {
   database: Database
   changeLog: ChangeLog
-  secretBox: SecretBox
+  keyUse: Pick<KeyUse, 'noted'>
   counters: Pick<CounterStore, 'dayUsage'>
-  clock: Clock
   log: Log
   metrics: Metrics
   operatorKey: string
@@ -51,7 +54,7 @@ const bodyBytesMax = 1024 * 1024
  * `/docs`, `/metrics` and `/health/*`. Ready for `listen`; `close` waits for the requests in flight.
  */
 export async function openManagementListener(parts: ManagementParts): Promise<FastifyInstance> {
-  const { database, clock, secretBox, log, operatorKey, requestTimeoutMs = 30_000 } = parts
+  const { log, operatorKey, requestTimeoutMs = 30_000 } = parts
   const server = Fastify({
     bodyLimit: bodyBytesMax,
     requestTimeout: requestTimeoutMs,
@@ -91,7 +94,7 @@ export async function openManagementListener(parts: ManagementParts): Promise<Fa
 
   await server.register(swagger, openApiOptions)
   await server.register((scope, _options, done) => {
-    mountRoutes(scope, routes(parts), { database, clock, secretBox, operatorKeyHash: keyHash(operatorKey) })
+    mountRoutes(scope, routes(parts), { ...parts, operatorKeyHash: keyHash(operatorKey) })
     done()
   })
   mountPages(server, parts)
@@ -124,6 +127,11 @@ function routes(parts: ManagementParts): Route[] {
     ...workspaceKeyRoutes(parts),
     ...teamRoutes(parts),
     ...peopleRoutes(parts),
+    ...eventRoutes(parts),
+    ...webhookRoutes(parts),
+    ...webhookTestRoutes(parts),
+    ...webhookDeliveryRoutes(),
+    ...webhookRedeliveryRoutes(parts),
     ...auditLogRoutes(),
     ...metricsRoutes(parts),
   ]

@@ -1,6 +1,7 @@
 import type { FastifyInstance, FastifyRequest } from 'fastify'
 import { serializerCompiler } from 'fastify-type-provider-zod'
 import { z } from 'zod'
+import type { KeyUse } from '../access/key-use.ts'
 import type { Clock } from '../clock.ts'
 import { ApiError } from '../errors.ts'
 import type { Database, Transaction } from '../storage/database.ts'
@@ -15,6 +16,7 @@ import type { Route } from './route.ts'
 
 export interface MountParts {
   database: Database
+  keyUse: Pick<KeyUse, 'noted'>
   clock: Clock
   secretBox: SecretBox
   operatorKeyHash: string
@@ -27,7 +29,7 @@ export interface MountParts {
 export function mountRoutes(
   server: FastifyInstance,
   routes: readonly Route[],
-  { database, clock, secretBox, operatorKeyHash }: MountParts,
+  { database, keyUse, clock, secretBox, operatorKeyHash }: MountParts,
 ): void {
   server.setValidatorCompiler<z.ZodType>(({ schema }) => (given) => {
     const parsed = schema.safeParse(given ?? {})
@@ -47,6 +49,7 @@ export function mountRoutes(
           { authorization: request.headers.authorization, permission: route.permission, path: route.path },
           { queries: database.queries, operatorKeyHash },
         )
+        if (caller.actor.kind === 'workspace-key') keyUse.noted('workspace', caller.actor.prefix, clock.now())
         const retryAfterMs = rate.retryAfterMs(nameOf(caller), `${route.method} ${route.path}`)
         if (retryAfterMs > 0) throw new ApiError('RATE_LIMITED', { retryAfterMs })
         callers.set(request, caller)

@@ -102,6 +102,7 @@ async function serveRoutes(routes: Route[]): Promise<Served> {
   started.defer(() => server.close())
   mountRoutes(server, routes, {
     database,
+    keyUse: { noted() {} },
     clock: systemClock,
     secretBox: new SecretBox(Buffer.alloc(32)),
     operatorKeyHash: keyHash('operator'),

@@ -7,6 +7,7 @@ export const validBodies: Record<string, object> = {
   'POST /v1/teams/{team_id}/secrets': { name: 'a', value: 'b' },
   'POST /v1/teams/{team_id}/api_keys': { type: 'WORKSPACE_INVOKE' },
   'PATCH /v1/api_keys/{api_key_prefix}': { name: 'a' },
+  'POST /v1/gateway/webhooks/{webhook_id}/redeliver': { status: 'dead' },
   'PATCH /v1/users/{user_id}': { role: 'member' },
 }
 
@@ -30,6 +31,7 @@ export async function resourcesOf(lab: Lab, suffix = 'first'): Promise<(path: st
     hierarchy: {},
   })
   const federatedKey = await lab.ok<{ prefix: string }>(`POST /v1/gateway/groups/${group.id}/api_keys`)
+  const webhook = await lab.ok<{ id: string }>('POST /v1/gateway/webhooks', { url: 'http://127.0.0.1:9/webhook' })
   const team = await lab.ok<{ id: string }>('POST /v1/teams', { name: `team ${suffix}` })
   const person = await lab.ok<{ id: string }>('POST /v1/users', { email: `${suffix}@example.com` })
   const workspaceKey = await lab.ok<{ api_key: string }>('POST /v1/api_keys', { type: 'WORKSPACE_INVOKE' })
@@ -40,6 +42,7 @@ export async function resourcesOf(lab: Lab, suffix = 'first'): Promise<(path: st
     endpoint_id: endpoint.id,
     group_id: group.id,
     api_key_prefix: federatedKey.prefix,
+    webhook_id: webhook.id,
     team_id: team.id,
     '/v1/users/ user_id': person.id,
     '/v1/api_keys/ api_key_prefix': prefixOf(workspaceKey.api_key),

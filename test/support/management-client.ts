@@ -3,8 +3,12 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { mintKey } from '../../src/access/api-key.ts'
+import { KeyUse } from '../../src/access/key-use.ts'
 import type { WorkspaceKeyType } from '../../src/access/permissions.ts'
 import { type Clock, systemClock } from '../../src/clock.ts'
+import { startDispatcher } from '../../src/delivery/dispatcher.ts'
+import { sendTestEvent } from '../../src/delivery/test-event.ts'
+import { openLedger } from '../../src/ledger/ledger.ts'
 import type { CounterStore } from '../../src/limits/counter-store.ts'
 import { openMemoryCounters } from '../../src/limits/memory-counters.ts'
 import { openLog } from '../../src/log.ts'
@@ -12,6 +16,7 @@ import { openManagementListener } from '../../src/management/listener.ts'
 import { findAccount } from '../../src/management/person-row.ts'
 import { insertWorkspaceKey } from '../../src/management/workspace-key-row.ts'
 import { openMetrics } from '../../src/metrics.ts'
+import { openPostbox } from '../../src/outbound.ts'
 import { type Change, ChangeLog } from '../../src/storage/change-log.ts'
 import { type Database, openEmbeddedDatabase } from '../../src/storage/database.ts'
 import { SecretBox } from '../../src/storage/secret-box.ts'
@@ -60,15 +65,26 @@ export async function startManagement({
   const changes: Change[] = []
   changeLog.subscribe((change) => changes.push(change))
   const counters = openMemoryCounters({ clock })
+  const secretBox = new SecretBox(Buffer.alloc(32, 7))
+  const log = openLog({ level: 'silent' })
+  const metrics = openMetrics()
+  const postbox = started.use(openPostbox({ clock }))
+  const dispatcher = started.use(await startDispatcher({ database, postbox, secretBox, clock, log, metrics }))
   const operatorKey = 'op_test.0123456789abcdef0123456789abcdef'
+  const keyUse = started.use(new KeyUse({ database, clock, log }))
   const listener = await openManagementListener({
     database,
     changeLog,
+    keyUse,
     counters,
     clock,
-    secretBox: new SecretBox(Buffer.alloc(32, 7)),
-    log: openLog({ level: 'silent' }),
-    metrics: openMetrics(),
+    secretBox,
+    log,
+    metrics,
+    ledger: openLedger({ database }),
+    flush: async () => {},
+    dispatcher,
+    sendTestEvent: (webhook) => sendTestEvent(webhook, { postbox, secretBox, clock }),
     operatorKey,
     ready,
     requestTimeoutMs,
