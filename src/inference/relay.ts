@@ -123,7 +123,8 @@ function pass(
         take(tap.end())
         finish('ended')
       },
-      error: () => finish('upstream-failed'),
+      // A client that leaves has upstream aborted, which is no failure of upstream's.
+      error: () => finish(client.isGone ? 'client-gone' : 'upstream-failed'),
     })
   })
 }

@@ -27,10 +27,16 @@ describe('streaming', () => {
 
   const events = () => recordedEvents(gateway, customer.prefix)
 
+  /** Starts a call; resolves with upstream's side of it once it has arrived there. */
+  const call = async (options: { signal?: AbortSignal } = {}) => {
+    const seen = upstream.requests.length
+    const responding = gateway.infer(customer.key, chat({ stream: true }), options)
+    return { responding, request: await until(() => upstream.requests.at(seen)) }
+  }
+
   test('every frame is passed on as soon as it is there', async () => {
     upstream.script({ text: 'one two three', pace: 'manual' })
-    const responding = gateway.infer(customer.key, chat({ stream: true }))
-    const request = await upstream.nextRequest()
+    const { responding, request } = await call()
     await request.release(0)
     const response = await responding
     assert.equal(response.headers.get('content-type')?.split(';')[0], 'text/event-stream')
@@ -74,8 +80,7 @@ describe('streaming', () => {
   test('a client that leaves ends the upstream call within 100 ms, and what was produced is recorded', async () => {
     upstream.script({ text: 'a '.repeat(50), pace: 'manual', usage: 'every-chunk', promptTokens: 9 })
     const leave = new AbortController()
-    const responding = gateway.infer(customer.key, chat({ stream: true }), { signal: leave.signal })
-    const request = await upstream.nextRequest()
+    const { responding, request } = await call({ signal: leave.signal })
     await request.release(5)
     const reader = frameReader(await responding)
     for (let frame = 0; frame < 6; frame++) await reader.next()
@@ -130,12 +135,13 @@ describe('streaming', () => {
 
   test('a slow reader pauses upstream instead of filling memory', async () => {
     upstream.script({ text: 'word '.repeat(400_000), completionTokens: 400_000, chunks: 400_000 })
+    const seen = upstream.requests.length
     const socket = connect(Number(new URL(gateway.inference).port), '127.0.0.1')
     const body = JSON.stringify(chat({ stream: true }))
     socket.write(
       `POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nauthorization: Bearer ${customer.key}\r\ncontent-length: ${body.length}\r\n\r\n${body}`,
     )
-    const request = await upstream.nextRequest()
+    const request = await until(() => upstream.requests.at(seen))
     let written = -1
     await until(async () => {
       const before = written
