@@ -7,6 +7,7 @@ export const validBodies: Record<string, object> = {
   'POST /v1/teams/{team_id}/secrets': { name: 'a', value: 'b' },
   'POST /v1/teams/{team_id}/api_keys': { type: 'WORKSPACE_INVOKE' },
   'PATCH /v1/api_keys/{api_key_prefix}': { name: 'a' },
+  'PATCH /v1/gateway/webhooks/{webhook_id}': { retry_window_seconds: 60 },
   'POST /v1/gateway/webhooks/{webhook_id}/redeliver': { status: 'dead' },
   'PATCH /v1/users/{user_id}': { role: 'member' },
 }
