@@ -1,0 +1,27 @@
+/**
+ * Reads along while an answer flows from upstream to the client: puts the model's public name in the place of
+ * upstream's, and gathers what billing needs. Holds back no byte that could leave.
+ */
+export interface ResponseTap {
+  /** Takes the next bytes from upstream; answers the bytes for the client that this completes, in order. */
+  push(chunk: Buffer): Tapped
+  /** Upstream's body has ended: what was still waiting for its end. */
+  end(): Tapped
+  /** Whether the answer has come to its own end. Where its form has no mark for that, known once `end` was called. */
+  readonly complete: boolean
+  /** The token counts as upstream wrote them, or null while it has not. */
+  usage(): Readonly<Record<string, unknown>> | null
+  /** The error that upstream reported inside a 200, as it wrote it, which should be JSON; or null. */
+  error(): string | null
+  /** What the model has written as far as it is kept: what an estimate counts when there is no usage. */
+  producedText(): string
+}
+
+/**
+ * Bytes for the client; null is none. `final` ends the answer as far as the client can tell, so it leaves only
+ * after the billing event is on disk (contract §14). Once there was a `final`, all that follows is final too.
+ */
+export interface Tapped {
+  send: Buffer | null
+  final: Buffer | null
+}

@@ -1,0 +1,210 @@
+import type { Dialect } from './dialects.ts'
+import { EventData } from './event-data.ts'
+import { EventFrames, isSplitLineEnd, lastFrameEnd } from './event-frames.ts'
+import { type Edit, splice } from './json-scan.ts'
+import { JsonText, type Span } from './json-text.ts'
+import { KeptFrames } from './kept-frames.ts'
+import { ModelFinder } from './model-finder.ts'
+import type { ResponseTap, Tapped } from './response-tap.ts'
+import { isWhole, readEvent, type StreamEvent } from './stream-event.ts'
+
+/*
+ * A stream of server-sent events on its way from upstream to the client (contract §11).
+ *
+ * A frame leaves as soon as its blank line is there, however it was cut into chunks, and it leaves as it came but
+ * for the model's name: bytes take the place of bytes, nothing is parsed and written anew. Most chunks leave as
+ * the very buffer that came.
+ *
+ * What matters to billing is in few frames: the usage, an error, the end. One regular expression over a whole
+ * chunk tells whether any of its frames may be such a one (`Dialect.telling`); only then their events are read.
+ * Otherwise at most the model's name is looked up.
+ *
+ * What must not leave before the billing event is on disk comes apart, as `final`: the frame that ends the stream
+ * and all that follows. A stream that has no such frame ends with its body, which is the caller's to hold back.
+ *
+ * Bounds: a frame of more than `frameBytesMax` is an error with a name, since nothing of it can leave before its
+ * end; what is kept to estimate the output from has a bound of its own (`KeptFrames`).
+ */
+
+export interface EventStreamTapOptions {
+  dialect: Dialect
+  /** The name by which the client knows the model; null leaves upstream's. */
+  model: string | null
+  /** Leaves out the chunk with the usage and no choice: it is not for a client that did not ask for it. */
+  dropUsageChunk: boolean
+  /** Takes over produced text that has grown too long to keep; `producedText` goes on from there. */
+  takeText: (text: string) => void
+  frameBytesMax?: number
+}
+
+export class EventStreamTap implements ResponseTap {
+  readonly #dialect: Dialect
+  readonly #modelJson: Buffer | null
+  readonly #dropUsageChunk: boolean
+  readonly #frameBytesMax: number
+  readonly #modelFinder = new ModelFinder()
+  readonly #produced: KeptFrames
+  /** The start of a frame whose end is still to come. */
+  #held: Buffer[] = []
+  #heldBytes = 0
+  #lastByte = lineFeed
+  #sawEnd = false
+  #choiceFinished = false
+  #endedCleanly = false
+  #firstUsage: string | null = null
+  #lastUsage: string | null = null
+  #error: string | null = null
+
+  constructor({ dialect, model, dropUsageChunk, takeText, frameBytesMax = 1024 * 1024 }: EventStreamTapOptions) {
+    this.#dialect = dialect
+    this.#modelJson = model === null ? null : Buffer.from(JSON.stringify(model))
+    this.#dropUsageChunk = dropUsageChunk
+    this.#frameBytesMax = frameBytesMax
+    this.#produced = new KeptFrames({ dialect, takeText })
+  }
+
+  /** Throws `EventFrameTooLarge`. */
+  push(chunk: Buffer): Tapped {
+    const end = this.#wholeFramesEnd(chunk)
+    if (end === 0) {
+      this.#hold(chunk)
+      return nothing
+    }
+    const frames = this.#joinHeld(end === chunk.length ? chunk : chunk.subarray(0, end))
+    if (end < chunk.length) this.#hold(chunk.subarray(end))
+    return this.#pass(frames)
+  }
+
+  /** A last frame that lacks nothing but its blank line leaves; a part of one is of no use to a client. */
+  end(): Tapped {
+    const rest = this.#joinHeld(noBytes)
+    const event = firstEvent(rest)
+    this.#endedCleanly = event === null || isWhole(event)
+    return event !== null && this.#endedCleanly ? this.#pass(rest) : nothing
+  }
+
+  /** Some servers send no last frame: there, a finished choice and an end between two frames are the mark. */
+  get complete(): boolean {
+    return this.#sawEnd || (this.#choiceFinished && this.#endedCleanly)
+  }
+
+  /** Counts may come in two parts, the prompt's first; what comes later holds. */
+  usage(): Readonly<Record<string, unknown>> | null {
+    if (this.#firstUsage === null || this.#lastUsage === null) return null
+    return { ...JSON.parse(this.#firstUsage), ...JSON.parse(this.#lastUsage) }
+  }
+
+  error(): string | null {
+    return this.#error
+  }
+
+  producedText(): string {
+    return this.#produced.text()
+  }
+
+  #wholeFramesEnd(chunk: Buffer): number {
+    const before = this.#lastByte
+    this.#lastByte = chunk.at(-1) ?? before
+    if (this.#heldBytes === 0 && isSplitLineEnd(before, chunk[0])) return Math.max(1, lastFrameEnd(chunk, before))
+    return lastFrameEnd(chunk, before)
+  }
+
+  #hold(bytes: Buffer): void {
+    this.#held.push(bytes)
+    this.#heldBytes += bytes.length
+    if (this.#heldBytes > this.#frameBytesMax) throw new EventFrameTooLarge(this.#frameBytesMax)
+  }
+
+  #joinHeld(rest: Buffer): Buffer {
+    if (this.#heldBytes === 0) return rest
+    const joined = Buffer.concat([...this.#held, rest])
+    this.#held = []
+    this.#heldBytes = 0
+    return joined
+  }
+
+  #pass(bytes: Buffer): Tapped {
+    this.#produced.keep(bytes)
+    const finalBefore = this.#sawEnd
+    const { edits, endsAt } = this.#dialect.telling.test(bytes.toString('latin1'))
+      ? this.#readEvents(bytes)
+      : { edits: this.#rename(bytes), endsAt: bytes.length }
+    const finalAt = finalBefore ? 0 : endsAt
+    return {
+      send: edited(bytes, edits, { start: 0, end: finalAt }),
+      final: edited(bytes, edits, { start: finalAt, end: bytes.length }),
+    }
+  }
+
+  /** Reads all that the frames say; `endsAt` is where the one starts that ends the stream. */
+  #readEvents(bytes: Buffer): { edits: Edit[]; endsAt: number } {
+    const text = new JsonText(bytes)
+    const edits: Edit[] = []
+    let endsAt = bytes.length
+    for (const frames = new EventFrames(bytes); frames.next(); ) {
+      const data = EventData.of(frames, text)
+      if (data === null) continue
+      const event = readEvent(data, { frameType: frames.type(), dialect: this.#dialect })
+      this.#note(event, data)
+      if (event.ends) endsAt = Math.min(endsAt, frames.start)
+      if (event.isUsageChunk && this.#dropUsageChunk) {
+        edits.push({ start: frames.start, end: frames.end, replacement: noBytes })
+      } else if (event.model !== null) {
+        edits.push(...this.#renaming(bytes, data.inStream(event.model)))
+      }
+    }
+    return { edits, endsAt }
+  }
+
+  /** Puts the model's name into frames that need no closer look, where the dialect has it in every frame. */
+  #rename(bytes: Buffer): Edit[] {
+    const edits: Edit[] = []
+    if (this.#modelJson === null || this.#dialect.envelope !== null) return edits
+    for (const frames = new EventFrames(bytes); frames.next(); ) {
+      const model = this.#modelFinder.find(frames)
+      if (model !== null) edits.push(...this.#renaming(bytes, model))
+    }
+    return edits
+  }
+
+  /** Nothing where upstream calls the model by the same name: then the bytes can leave as they came. */
+  #renaming(bytes: Buffer, { start, end }: Span): Edit[] {
+    const name = this.#modelJson
+    if (name === null || (end - start === name.length && bytes.compare(name, 0, name.length, start, end) === 0))
+      return []
+    return [{ start, end, replacement: name }]
+  }
+
+  #note({ usage, error, finishesChoice, ends }: StreamEvent, data: EventData): void {
+    if (usage !== null) {
+      this.#lastUsage = data.toString(usage)
+      this.#firstUsage ??= this.#lastUsage
+    }
+    if (error !== null) this.#error ??= data.toString(error)
+    this.#choiceFinished ||= finishesChoice
+    this.#sawEnd ||= ends
+  }
+}
+
+/** Upstream has sent more than `frameBytesMax` without ending a frame. */
+export class EventFrameTooLarge extends Error {
+  constructor(frameBytesMax: number) {
+    super(`Upstream sent an event of more than ${frameBytesMax} bytes.`)
+    this.name = 'EventFrameTooLarge'
+  }
+}
+
+const lineFeed = 0x0a
+const noBytes = Buffer.alloc(0)
+const nothing: Tapped = { send: null, final: null }
+
+function edited(frames: Buffer, edits: readonly Edit[], part: Span): Buffer | null {
+  if (part.start === part.end) return null
+  const bytes = splice(frames, edits, part)
+  return bytes.length === 0 ? null : bytes
+}
+
+function firstEvent(frames: Buffer): EventData | null {
+  const walk = new EventFrames(frames)
+  return walk.next() ? EventData.of(walk, new JsonText(frames)) : null
+}
