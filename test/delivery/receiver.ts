@@ -20,6 +20,7 @@ export interface ReceivedPost {
 export interface ReceivedEvent {
   idempotencyKey: string
   sequence: number
+  requestId: string
   requestMetadata: unknown
   test?: boolean
 }

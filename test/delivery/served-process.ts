@@ -1,0 +1,39 @@
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { join } from 'node:path'
+import { createInterface } from 'node:readline'
+
+/** `tollgate serve` as a process of its own, which a test may kill. */
+export interface ServedProcess extends AsyncDisposable {
+  inference: string
+  management: string
+  /** Ends the process between two instructions, as a crash or `kill -9` does. */
+  kill(): Promise<void>
+}
+
+export const workspaceKey = 'wk_test.0123456789abcdef0123456789abcdef'
+
+export async function startServed(dataDir: string): Promise<ServedProcess> {
+  const child = spawn(process.execPath, [join(import.meta.dirname, '../../src/main.ts'), 'serve'], {
+    env: {
+      PATH: process.env['PATH'],
+      TOLLGATE_DATA_DIR: dataDir,
+      TOLLGATE_INFERENCE_LISTEN: '127.0.0.1:0',
+      TOLLGATE_MANAGEMENT_LISTEN: '127.0.0.1:0',
+      TOLLGATE_BOOTSTRAP_KEY: workspaceKey,
+      TOLLGATE_LOG_LEVEL: 'silent',
+    },
+    stdio: ['ignore', 'pipe', 'ignore'],
+  })
+  const exited = once(child, 'exit')
+  const kill = async () => {
+    child.kill('SIGKILL')
+    await exited
+  }
+  const [line] = await Promise.race([
+    once(createInterface({ input: child.stdout }), 'line'),
+    exited.then(([code]) => Promise.reject(new Error(`The server ended with ${code} before it listened.`))),
+  ])
+  const { inference, management } = JSON.parse(line) as { inference: string; management: string }
+  return { inference, management, kill, [Symbol.asyncDispose]: kill }
+}
