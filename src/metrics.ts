@@ -122,18 +122,11 @@ export function openMetrics() {
     upstreamEnded: ({ tookMs }: { tookMs: number }) => upstreamSeconds.observe(tookMs / 1000),
     streamOpened: () => openStreams.inc(),
     streamClosed: () => openStreams.dec(),
-    eventRecorded: (event: {
-      slug: string
-      outcome: string
-      usageSource: string
-      inputTokens: number
-      outputTokens: number
-      cachedInputTokens: number
-    }) => {
-      outcomes.inc({ outcome: event.outcome, usage_source: event.usageSource })
-      tokens.inc({ slug: event.slug, kind: 'input' }, event.inputTokens)
-      tokens.inc({ slug: event.slug, kind: 'output' }, event.outputTokens)
-      tokens.inc({ slug: event.slug, kind: 'cached_input' }, event.cachedInputTokens)
+    eventRecorded: ({ modelSlug: slug, outcome, usageSource, tokens: counts }: RecordedFigures) => {
+      outcomes.inc({ outcome, usage_source: usageSource })
+      tokens.inc({ slug, kind: 'input' }, counts.inputTokens)
+      tokens.inc({ slug, kind: 'output' }, counts.outputTokens)
+      tokens.inc({ slug, kind: 'cached_input' }, counts.cachedInputTokens)
     },
     eventUnrecorded: () => unrecorded.inc(),
     journalDepth: (events: number) => journalDepth.set(events),
@@ -159,4 +152,12 @@ async function setTo(gauge: Gauge, read: (() => Promise<number>) | undefined): P
   } catch {
     // The database is away: the last figure stands.
   }
+}
+
+/** What of a billing event is counted. */
+interface RecordedFigures {
+  modelSlug: string
+  outcome: string
+  usageSource: string
+  tokens: { inputTokens: number; outputTokens: number; cachedInputTokens: number }
 }

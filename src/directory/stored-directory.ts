@@ -64,11 +64,9 @@ async function readGroupPath(queries: Queries, groupId: string): Promise<GroupRe
   const ids = group.path.split('/')
   const rows = await queries.selectFrom('groups').selectAll().where('id', 'in', ids).execute()
   const byId = new Map(rows.map((row) => [row.id, toGroupRecord(row)]))
-  return ids.map((id) => {
-    const record = byId.get(id)
-    if (record === undefined) throw new Error(`Group ${groupId} has lost its ancestor ${id}.`)
-    return record
-  })
+  const path = ids.flatMap((id) => byId.get(id) ?? [])
+  // An ancestor that went between the two reads took the group with it.
+  return path.length === ids.length ? path : null
 }
 
 function toGroupRecord(row: GroupRow): GroupRecord {

@@ -89,7 +89,9 @@ export async function exchange(
     metrics,
     stallTimeoutMs,
     record: async (served) => {
-      await journal.append(billingEvent({ clock, caller, request, requestId: client.requestId, admittedAtMs, served }))
+      const event = billingEvent({ clock, caller, request, requestId: client.requestId, admittedAtMs, served })
+      await journal.append(event)
+      metrics.eventRecorded(event)
       await reservation.settle({ tokens: served.tokens.inputTokens + served.tokens.outputTokens })
     },
   })

@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
 import type { Duplex } from 'node:stream'
+import { JournalError } from '../ledger/journal.ts'
 import { apis } from './api.ts'
 import { ClientConnection } from './client-connection.ts'
 import { type ExchangeParts, exchange, identify } from './exchange.ts'
@@ -42,6 +43,7 @@ async function answer(parts: ExchangeParts, incoming: IncomingMessage, outgoing:
     else await exchange(parts, { incoming, client, api })
   } catch (cause) {
     parts.log.error({ requestId: client.requestId, err: cause }, 'inference request failed')
+    if (cause instanceof JournalError) parts.metrics.eventUnrecorded()
     if (client.started) client.cut()
     else client.refuse(refusals.internal)
   } finally {
