@@ -35,6 +35,7 @@ export function routeSchema(route: Route): object {
     summary: route.summary,
     tags: [route.tag],
     security: [{ key: [] }],
+    'x-permission': route.permission,
     params: route.params,
     querystring: route.query,
     ...(route.method === 'POST' ? { headers: idempotencyHeader } : {}),

@@ -11,6 +11,7 @@ export interface ApiDocument {
 
 export interface Operation {
   summary?: string
+  'x-permission'?: string
   parameters?: { name: string; in: string; required?: boolean; schema: Schema }[]
   requestBody?: { content: Record<string, { schema: Schema }> }
   responses: Record<string, { content: Record<string, { schema: Schema }> }>
