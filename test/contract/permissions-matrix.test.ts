@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { after, before, describe, test } from 'node:test'
 import { type Holder, may, type Permission, permissions, workspaceKeyTypes } from '../../src/access/permissions.ts'
 import {
+  type Answer,
   type Lab,
   type Management,
   type ManagementClient,
@@ -110,11 +111,12 @@ describe('who may do what', () => {
       const own = await reachOf(caller)
       minted[kind] = []
       for (const [name, body] of Object.entries(wanted)) {
-        const { status, body: answer } = await caller.call<{ api_key: string }>('POST /v1/api_keys', body)
-        if (status === 403) continue
-        assert.equal(status, 200, JSON.stringify(answer))
+        const answer: Answer<{ api_key: string }> = await caller.call('POST /v1/api_keys', body)
+        if (answer.status === 403) continue
+        assert.equal(answer.status, 200, JSON.stringify(answer.body))
         minted[kind].push(name)
-        const more = [...(await reachOf(management.caller(answer.api_key)))].filter((request) => !own.has(request))
+        const theirs = await reachOf(management.caller(answer.body.api_key))
+        const more = [...theirs].filter((request) => !own.has(request))
         assert.deepEqual(more, [], `${kind} minted ${name}`)
       }
     }
