@@ -1,26 +1,20 @@
-import type { AddressInfo, Server } from 'node:net'
 import { join } from 'node:path'
 import { KeyUse } from './access/key-use.ts'
-import { type Clock, sleep, systemClock, utcDay } from './clock.ts'
-import type { Config, ListenAddress } from './config.ts'
+import { type Clock, systemClock, utcDay } from './clock.ts'
+import type { Config } from './config.ts'
 import { startDispatcher } from './delivery/dispatcher.ts'
 import { sendTestEvent } from './delivery/test-event.ts'
-import { Directory } from './directory/directory.ts'
-import { storedDirectory } from './directory/stored-directory.ts'
-import { StartError } from './errors.ts'
 import { keptMasterKey, keptOperatorKey, openDataDir } from './generated-secrets.ts'
-import { createInferenceListener } from './inference/listener.ts'
-import { openJournal } from './ledger/journal.ts'
+import { openInferencePlane } from './inference-plane.ts'
 import { openLedger } from './ledger/ledger.ts'
 import { openLedgerThread } from './ledger/ledger-thread.ts'
-import { startShipper } from './ledger/shipper.ts'
-import { openLimiter } from './limits/limiter.ts'
 import { openMemoryCounters } from './limits/memory-counters.ts'
+import { listen } from './listen.ts'
 import { openLog } from './log.ts'
 import { openManagementListener } from './management/listener.ts'
 import { createBootstrapWorkspace } from './management/workspaces.ts'
 import { openMetrics } from './metrics.ts'
-import { openOutbound, openPostbox } from './outbound.ts'
+import { openPostbox } from './outbound.ts'
 import { ChangeLog } from './storage/change-log.ts'
 import { openEmbeddedDatabase } from './storage/database.ts'
 import { SecretBox } from './storage/secret-box.ts'
@@ -56,41 +50,30 @@ export async function serve(config: Config, { clock = systemClock }: { clock?: C
 
   const ledger = openLedger({ database })
   const ledgerThread = started.use(openLedgerThread({ path: databasePath }))
-  const journal = started.use(
-    openJournal({ path: join(config.dataDir, 'journal.db'), sync: config.journalSync, log, metrics }),
-  )
-  const shipper = started.use(startShipper({ journal, ledger: ledgerThread, clock, log, metrics }))
-  await shipper.flush()
-
   const counters = openMemoryCounters({ clock })
-  const today = utcDay(clock.now())
-  for await (const sums of ledger.usageOfDay(today)) await counters.seedDay(today, sums)
-  const limiter = started.use(openLimiter({ counters, clock }))
-
-  const changeLog = new ChangeLog()
-  const directory = new Directory(storedDirectory(database.queries, secretBox))
-  changeLog.subscribe((change) => directory.invalidate(change))
-
-  const outbound = started.use(openOutbound(config))
-  const inferenceServer = createInferenceListener(
-    {
-      directory,
+  const plane = started.use(
+    await openInferencePlane({
+      config,
+      database,
+      ledgerWriter: ledgerThread,
+      journalPath: join(config.dataDir, 'journal.db'),
+      secretBox,
+      counters,
       keyUse,
-      limiter,
-      journal,
-      outbound,
       clock,
       log,
       metrics,
-      bodyBytesMax: config.requestBodyBytesMax,
-      stallTimeoutMs: config.idleTimeoutMs,
-    },
-    { requestTimeoutMs: config.requestBodyTimeoutMs },
+    }),
   )
+  const today = utcDay(clock.now())
+  for await (const sums of ledger.usageOfDay(today)) await counters.seedDay(today, sums)
+
+  const changeLog = new ChangeLog()
+  changeLog.subscribe((change) => plane.invalidate(change))
 
   const postbox = started.use(openPostbox({ clock }))
   const dispatcher = started.use(await startDispatcher({ database, postbox, secretBox, clock, log, metrics }))
-  shipper.onShipped((workspaceIds) => dispatcher.recordGrew(workspaceIds))
+  plane.onShipped((workspaceIds) => dispatcher.recordGrew(workspaceIds))
 
   let isAccepting = false
   const management = await openManagementListener({
@@ -100,7 +83,7 @@ export async function serve(config: Config, { clock = systemClock }: { clock?: C
     secretBox,
     counters,
     ledger,
-    flush: () => shipper.flush(),
+    flush: () => plane.flush(),
     dispatcher,
     sendTestEvent: (webhook) => sendTestEvent(webhook, { postbox, secretBox, clock }),
     operatorKey,
@@ -111,9 +94,12 @@ export async function serve(config: Config, { clock = systemClock }: { clock?: C
   })
   started.defer(() => management.close())
 
-  const inference = await listen(inferenceServer, config.inferenceListen, 'TOLLGATE_INFERENCE_LISTEN')
-  started.defer(() => drain(inferenceServer, { clock, timeoutMs: config.shutdownTimeoutMs }))
-  const managementUrl = await listen(management.server, config.managementListen, 'TOLLGATE_MANAGEMENT_LISTEN')
+  const inference = await plane.listen(config.inferenceListen)
+  started.defer(() => plane.drain())
+  const managementUrl = await listen(management.server, {
+    ...config.managementListen,
+    variable: 'TOLLGATE_MANAGEMENT_LISTEN',
+  })
   isAccepting = true
   started.defer(() => {
     isAccepting = false
@@ -127,31 +113,4 @@ export async function serve(config: Config, { clock = systemClock }: { clock?: C
     dataDir: config.dataDir,
     [Symbol.asyncDispose]: () => parts.disposeAsync(),
   }
-}
-
-/** Resolves with the base URL once `server` accepts connections. */
-function listen(server: Server, { host, port }: ListenAddress, variable: string): Promise<string> {
-  return new Promise((resolve, reject) => {
-    server.once('error', (cause) => {
-      reject(new StartError(`${variable}: cannot listen on ${host}:${port}: ${cause.message}.`, { cause }))
-    })
-    server.listen({ host, port, backlog: 2048 }, () => {
-      const { address, family, port: taken } = server.address() as AddressInfo
-      resolve(`http://${family === 'IPv6' ? `[${address}]` : address}:${taken}`)
-    })
-  })
-}
-
-/** Stops accepting and waits for the requests in flight; what is left after `timeoutMs` is cut. */
-async function drain(
-  server: ReturnType<typeof createInferenceListener>,
-  { clock, timeoutMs }: { clock: Clock; timeoutMs: number },
-): Promise<void> {
-  const closed = new Promise<void>((resolve) => server.close(() => resolve()))
-  server.closeIdleConnections()
-  const deadline = new AbortController()
-  await Promise.race([closed, sleep(clock, timeoutMs, deadline.signal)])
-  deadline.abort()
-  server.closeAllConnections()
-  await closed
 }

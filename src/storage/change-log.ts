@@ -9,7 +9,7 @@ export type Change =
   /** Endpoints, models or secrets of a workspace: where its slugs lead. */
   | { kind: 'routing'; workspaceId: string }
 
-export type ChangeListener = (change: Change) => void
+export type ChangeListener = (change: Change) => void | Promise<void>
 
 /** Tells everything that keeps copies of stored rows when these have changed: after the commit, before the answer. */
 export class ChangeLog {
@@ -20,8 +20,8 @@ export class ChangeLog {
   }
 
   record(transaction: Transaction, change: Change): void {
-    transaction.onCommit(() => {
-      for (const listener of this.#listeners) listener(change)
+    transaction.onCommit(async () => {
+      await Promise.all(this.#listeners.map((listener) => listener(change)))
     })
   }
 }

@@ -15,8 +15,11 @@ export type Queries = Kysely<Tables>
 export interface Transaction {
   readonly queries: KyselyTransaction<Tables>
   /** Runs `effect` after the commit, in the order asked for, and not at all after a rollback. */
-  onCommit(effect: () => void): void
+  onCommit(effect: CommitEffect): void
 }
+
+/** The transaction's caller goes on once it has resolved. */
+export type CommitEffect = () => void | Promise<void>
 
 /** The shared state of an installation: one set of typed queries, whichever engine is underneath. */
 export class Database implements AsyncDisposable {
@@ -27,11 +30,11 @@ export class Database implements AsyncDisposable {
   }
 
   async transaction<Result>(work: (transaction: Transaction) => Promise<Result>): Promise<Result> {
-    const effects: (() => void)[] = []
+    const effects: CommitEffect[] = []
     const result = await this.queries
       .transaction()
       .execute((queries) => work({ queries, onCommit: (effect) => effects.push(effect) }))
-    for (const effect of effects) effect()
+    for (const effect of effects) await effect()
     return result
   }
 

@@ -63,7 +63,9 @@ export async function startManagement({
   const database = started.use(await openEmbeddedDatabase(join(folder, 'tollgate.db')))
   const changeLog = new ChangeLog()
   const changes: Change[] = []
-  changeLog.subscribe((change) => changes.push(change))
+  changeLog.subscribe((change) => {
+    changes.push(change)
+  })
   const counters = openMemoryCounters({ clock })
   const secretBox = new SecretBox(Buffer.alloc(32, 7))
   const log = openLog({ level: 'silent' })

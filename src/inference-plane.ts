@@ -1,0 +1,102 @@
+import type { KeyUse } from './access/key-use.ts'
+import type { Clock } from './clock.ts'
+import type { Config, ListenAddress } from './config.ts'
+import { Directory } from './directory/directory.ts'
+import { storedDirectory } from './directory/stored-directory.ts'
+import { createInferenceListener } from './inference/listener.ts'
+import { openJournal } from './ledger/journal.ts'
+import type { LedgerWriter } from './ledger/ledger-writer.ts'
+import { type ShippedListener, startShipper } from './ledger/shipper.ts'
+import type { CounterStore } from './limits/counter-store.ts'
+import { openLimiter } from './limits/limiter.ts'
+import { drain, listen } from './listen.ts'
+import type { Log } from './log.ts'
+import type { Metrics } from './metrics.ts'
+import { openOutbound } from './outbound.ts'
+import type { Change } from './storage/change-log.ts'
+import type { Database } from './storage/database.ts'
+import type { SecretBox } from './storage/secret-box.ts'
+
+/** All that serves inference, in this process or in others. Disposing of it drains it, and ships its journal. */
+export interface InferencePlane extends AsyncDisposable {
+  /** Resolves with the base URL once the address accepts connections. */
+  listen(address: ListenAddress): Promise<string>
+  /** Resolves once what `change` made stale is served no more. */
+  invalidate(change: Change): Promise<void>
+  /** Resolves once the ledger has every event that was committed before the call. */
+  flush(): Promise<void>
+  /** Stops accepting and resolves once the requests in flight have ended, or had to be cut. */
+  drain(): Promise<void>
+  /** Calls `listener`, after each batch, with the ids of the workspaces whose record has grown. */
+  onShipped(listener: ShippedListener): void
+}
+
+export interface InferencePlaneParts {
+  config: Config
+  database: Database
+  ledgerWriter: LedgerWriter
+  /** The journal's file: one for each process. */
+  journalPath: string
+  secretBox: SecretBox
+  counters: CounterStore
+  keyUse: KeyUse
+  clock: Clock
+  log: Log
+  metrics: Metrics
+  /** Whether other processes listen on the same address. */
+  sharesAddress?: boolean
+}
+
+/**
+ * The plane in this process. Opening it ships what an earlier process has left in the journal, so that the
+ * record is whole before the day's counters are read from it and the first request comes.
+ */
+export async function openInferencePlane({
+  config,
+  database,
+  ledgerWriter,
+  journalPath,
+  secretBox,
+  counters,
+  keyUse,
+  clock,
+  log,
+  metrics,
+  sharesAddress = false,
+}: InferencePlaneParts): Promise<InferencePlane> {
+  await using opened = new AsyncDisposableStack()
+  const journal = opened.use(openJournal({ path: journalPath, sync: config.journalSync, log, metrics }))
+  const shipper = opened.use(startShipper({ journal, ledger: ledgerWriter, clock, log, metrics }))
+  await shipper.flush()
+
+  const directory = new Directory(storedDirectory(database.queries, secretBox))
+  const limiter = opened.use(openLimiter({ counters, clock }))
+  const outbound = opened.use(openOutbound(config))
+  const server = createInferenceListener(
+    {
+      directory,
+      keyUse,
+      limiter,
+      journal,
+      outbound,
+      clock,
+      log,
+      metrics,
+      bodyBytesMax: config.requestBodyBytesMax,
+      stallTimeoutMs: config.idleTimeoutMs,
+    },
+    { requestTimeoutMs: config.requestBodyTimeoutMs },
+  )
+  const stop = () => drain(server, { clock, timeoutMs: config.shutdownTimeoutMs })
+  opened.defer(stop)
+
+  const parts = opened.move()
+  return {
+    listen: (address) => listen(server, { ...address, variable: 'TOLLGATE_INFERENCE_LISTEN', isShared: sharesAddress }),
+    invalidate: async (change) => directory.invalidate(change),
+    flush: () => shipper.flush(),
+    drain: stop,
+    onShipped: (listener) => shipper.onShipped(listener),
+    [Symbol.asyncDispose]: () => parts.disposeAsync(),
+  }
+}
