@@ -44,6 +44,12 @@ export const settings = {
     meaning: '32 bytes in base64 that encrypt stored secrets. Generated and kept in the data folder when not set.',
     parse: masterKey,
   },
+  workers: {
+    variable: 'TOLLGATE_WORKERS',
+    fallback: '1',
+    meaning: 'Processes that serve inference, on one address and under the same limits. 1: the main process serves.',
+    parse: wholeNumber({ least: 1, most: 256 }),
+  },
   logLevel: {
     variable: 'TOLLGATE_LOG_LEVEL',
     fallback: 'info',

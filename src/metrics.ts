@@ -1,4 +1,12 @@
-import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client'
+import {
+  AggregatorRegistry,
+  Counter,
+  collectDefaultMetrics,
+  Gauge,
+  Histogram,
+  type MetricObject,
+  Registry,
+} from 'prom-client'
 
 /**
  * One function per event of the business; names and labels of the series stand here and nowhere else. No
@@ -152,6 +160,13 @@ async function setTo(gauge: Gauge, read: (() => Promise<number>) | undefined): P
   } catch {
     // The database is away: the last figure stands.
   }
+}
+
+export const prometheusContentType = Registry.PROMETHEUS_CONTENT_TYPE
+
+/** The metrics of all processes of a node together, in the text format of Prometheus. */
+export function metricsText(processes: MetricObject[][]): Promise<string> {
+  return AggregatorRegistry.aggregate(processes).metrics()
 }
 
 /** What of a billing event is counted. */

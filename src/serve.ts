@@ -8,16 +8,18 @@ import { keptMasterKey, keptOperatorKey, openDataDir } from './generated-secrets
 import { openInferencePlane } from './inference-plane.ts'
 import { openLedger } from './ledger/ledger.ts'
 import { openLedgerThread } from './ledger/ledger-thread.ts'
+import { journalNames, shipLeftJournals } from './ledger/left-journals.ts'
 import { openMemoryCounters } from './limits/memory-counters.ts'
 import { listen } from './listen.ts'
 import { openLog } from './log.ts'
 import { openManagementListener } from './management/listener.ts'
 import { createBootstrapWorkspace } from './management/workspaces.ts'
-import { openMetrics } from './metrics.ts'
+import { metricsText, openMetrics } from './metrics.ts'
 import { openPostbox } from './outbound.ts'
 import { ChangeLog } from './storage/change-log.ts'
 import { openEmbeddedDatabase } from './storage/database.ts'
 import { SecretBox } from './storage/secret-box.ts'
+import { openWorkerPool } from './workers/worker-pool.ts'
 
 export interface RunningServer extends AsyncDisposable {
   /** Base URLs, without a slash at their end. */
@@ -40,7 +42,8 @@ export async function serve(config: Config, { clock = systemClock }: { clock?: C
   const metrics = openMetrics()
 
   openDataDir(config.dataDir)
-  const secretBox = new SecretBox(config.masterKey ?? keptMasterKey(config.dataDir))
+  const masterKey = config.masterKey ?? keptMasterKey(config.dataDir)
+  const secretBox = new SecretBox(masterKey)
   const operatorKey = config.operatorKey ?? keptOperatorKey(config.dataDir)
 
   const databasePath = join(config.dataDir, 'tollgate.db')
@@ -51,20 +54,29 @@ export async function serve(config: Config, { clock = systemClock }: { clock?: C
   const ledger = openLedger({ database })
   const ledgerThread = started.use(openLedgerThread({ path: databasePath }))
   const counters = openMemoryCounters({ clock })
-  const plane = started.use(
-    await openInferencePlane({
-      config,
-      database,
-      ledgerWriter: ledgerThread,
-      journalPath: join(config.dataDir, 'journal.db'),
-      secretBox,
-      counters,
-      keyUse,
-      clock,
-      log,
-      metrics,
-    }),
-  )
+  const journals = journalNames(config.workers)
+  await shipLeftJournals(config.dataDir, journals, { ledger: ledgerThread, clock, log, metrics })
+  const journalPaths = journals.map((name) => join(config.dataDir, name))
+  const pool =
+    config.workers === 1
+      ? null
+      : started.use(await openWorkerPool({ config, masterKey, databasePath, journalPaths, counters, clock, log }))
+  const plane =
+    pool ??
+    started.use(
+      await openInferencePlane({
+        config,
+        database,
+        ledgerWriter: ledgerThread,
+        journalPath: String(journalPaths[0]),
+        secretBox,
+        counters,
+        keyUse,
+        clock,
+        log,
+        metrics,
+      }),
+    )
   const today = utcDay(clock.now())
   for await (const sums of ledger.usageOfDay(today)) await counters.seedDay(today, sums)
 
@@ -90,6 +102,8 @@ export async function serve(config: Config, { clock = systemClock }: { clock?: C
     clock,
     log,
     metrics,
+    metricsText: async () =>
+      metricsText([await metrics.registry.getMetricsAsJSON(), ...((await pool?.metrics()) ?? [])]),
     ready: () => isAccepting,
   })
   started.defer(() => management.close())

@@ -17,7 +17,7 @@ import { type EventParts, eventRoutes } from './events.ts'
 import { federatedKeyRoutes } from './federated-keys.ts'
 import { groupUsageRoutes } from './group-usage.ts'
 import { groupRoutes } from './groups.ts'
-import { metricsRoutes } from './metrics-page.ts'
+import { type MetricsParts, metricsRoutes } from './metrics-page.ts'
 import { modelRoutes } from './models.ts'
 import { mountRoutes } from './mount-routes.ts'
 import { openApiOptions } from './openapi.ts'
@@ -33,7 +33,7 @@ import { type WebhookParts, webhookRoutes } from './webhooks.ts'
 import { workspaceKeyRoutes } from './workspace-keys.ts'
 import { workspaceRoutes } from './workspaces.ts'
 
-export interface ManagementParts extends EventParts, WebhookParts, WebhookTestParts {
+export interface ManagementParts extends EventParts, MetricsParts, WebhookParts, WebhookTestParts {
   database: Database
   changeLog: ChangeLog
   keyUse: Pick<KeyUse, 'noted'>

@@ -1,12 +1,17 @@
 import { z } from 'zod'
-import type { Metrics } from '../metrics.ts'
+import { prometheusContentType } from '../metrics.ts'
 import type { EndpointTarget } from '../providers.ts'
 import type { Queries } from '../storage/database.ts'
 import type { WorkspaceCaller } from './authentication.ts'
 import { defineRoute, type Route } from './route.ts'
 
+export interface MetricsParts {
+  /** The node's metrics, in the text format of Prometheus. */
+  metricsText: () => Promise<string>
+}
+
 /** `/metrics` for Prometheus (contract §15). */
-export function metricsRoutes({ metrics }: { metrics: Metrics }): Route[] {
+export function metricsRoutes({ metricsText }: MetricsParts): Route[] {
   return [
     defineRoute({
       method: 'GET',
@@ -15,10 +20,10 @@ export function metricsRoutes({ metrics }: { metrics: Metrics }): Route[] {
       summary: "Metrics in the text format of Prometheus: the node's own, and those of the workspace's slugs",
       tag: 'Metrics',
       response: z.string(),
-      contentType: metrics.registry.contentType,
+      contentType: prometheusContentType,
       handler: async ({ workspace, actor, queries }) => {
         const slugs = await slugsInSight({ workspace, actor }, queries)
-        return linesInSight(await metrics.registry.metrics(), { slugs, showsNode: actor.modelIds === null })
+        return linesInSight(await metricsText(), { slugs, showsNode: actor.modelIds === null })
       },
     }),
   ]

@@ -83,6 +83,7 @@ export async function startManagement({
     secretBox,
     log,
     metrics,
+    metricsText: () => metrics.registry.metrics(),
     ledger: openLedger({ database }),
     flush: async () => {},
     dispatcher,

@@ -1,0 +1,24 @@
+import { readdirSync } from 'node:fs'
+import { join } from 'node:path'
+import { openJournal } from './journal.ts'
+import { type ShipperOptions, startShipper } from './shipper.ts'
+
+type Parts = Omit<ShipperOptions, 'journal'> & { metrics: Parameters<typeof openJournal>[0]['metrics'] }
+
+/**
+ * Ships what is in the journals of `folder` that no process of this start will open: an earlier one had more
+ * workers, or fewer. They stay, empty.
+ */
+export async function shipLeftJournals(folder: string, opened: readonly string[], parts: Parts): Promise<void> {
+  const left = readdirSync(folder).filter((name) => /^journal(-\d+)?\.db$/.test(name) && !opened.includes(name))
+  for (const name of left) {
+    await using journal = openJournal({ path: join(folder, name), sync: 'normal', ...parts })
+    await using shipper = startShipper({ journal, ...parts })
+    await shipper.flush()
+  }
+}
+
+/** The journals' file names: one for each process that serves inference. */
+export function journalNames(workers: number): string[] {
+  return workers === 1 ? ['journal.db'] : Array.from({ length: workers }, (_, index) => `journal-${index + 1}.db`)
+}

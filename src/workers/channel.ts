@@ -1,0 +1,96 @@
+import type { Serializable } from 'node:child_process'
+
+/** One end of the pipe between two processes of an installation: the child's `process`, or the parent's child. */
+export interface ChannelEnd {
+  on(event: 'message', listener: (messages: readonly Message[]) => void): unknown
+  on(event: 'disconnect', listener: () => void): unknown
+  send?: ((message: Serializable) => boolean) | undefined
+}
+
+/** What one side may ask of the other, by name. */
+export type Calls = Record<string, (...argument: never[]) => Promise<unknown>>
+
+type Message =
+  | { kind: 'call'; id: number; name: string; argument: readonly unknown[] }
+  | { kind: 'answer'; id: number; answer: unknown }
+  | { kind: 'failure'; id: number; message: string }
+
+/** The other process has ended, or does not answer. */
+export class ChannelError extends Error {
+  constructor(message: string) {
+    super(message)
+    this.name = 'ChannelError'
+  }
+}
+
+/**
+ * Calls in both directions between two processes. All messages of one turn of the event loop travel together: a
+ * message alone costs 20 µs of CPU on both sides together, one of a batch a fraction of it.
+ */
+export class Channel<Theirs extends Calls> {
+  readonly #end: ChannelEnd
+  readonly #handlers: Calls
+  readonly #waiting = new Map<number, { resolve: (answer: never) => void; reject: (error: Error) => void }>()
+  #outgoing: Message[] = []
+  #lastId = 0
+  #closed = false
+
+  constructor(end: ChannelEnd, handlers: Calls) {
+    this.#end = end
+    this.#handlers = handlers
+    end.on('message', (messages) => {
+      for (const message of messages) this.#take(message)
+    })
+    end.on('disconnect', () => this.#close())
+  }
+
+  /** Rejects with what the other side's handler threw, or with `ChannelError` when there is no other side. */
+  call<Name extends keyof Theirs & string>(
+    name: Name,
+    ...argument: Parameters<Theirs[Name]>
+  ): Promise<Awaited<ReturnType<Theirs[Name]>>> {
+    if (this.#closed) return Promise.reject(new ChannelError(`Nobody is there to answer '${name}'.`))
+    this.#lastId += 1
+    const waiting = Promise.withResolvers<Awaited<ReturnType<Theirs[Name]>>>()
+    this.#waiting.set(this.#lastId, waiting)
+    this.#post({ kind: 'call', id: this.#lastId, name, argument })
+    return waiting.promise
+  }
+
+  #take(message: Message): void {
+    if (message.kind === 'call') {
+      void this.#answer(message)
+      return
+    }
+    const waiting = this.#waiting.get(message.id)
+    this.#waiting.delete(message.id)
+    if (message.kind === 'answer') waiting?.resolve(message.answer as never)
+    else waiting?.reject(new Error(message.message))
+  }
+
+  async #answer({ id, name, argument }: Message & { kind: 'call' }): Promise<void> {
+    try {
+      const handler = this.#handlers[name]
+      if (handler === undefined) throw new Error(`Nothing here answers '${name}'.`)
+      this.#post({ kind: 'answer', id, answer: await handler(...(argument as never[])) })
+    } catch (error) {
+      this.#post({ kind: 'failure', id, message: error instanceof Error ? error.message : String(error) })
+    }
+  }
+
+  #post(message: Message): void {
+    if (this.#outgoing.push(message) === 1) setImmediate(() => this.#sendAll())
+  }
+
+  #sendAll(): void {
+    const messages = this.#outgoing
+    this.#outgoing = []
+    if (!this.#closed) this.#end.send?.(messages as unknown as Serializable)
+  }
+
+  #close(): void {
+    this.#closed = true
+    for (const { reject } of this.#waiting.values()) reject(new ChannelError('The other process has ended.'))
+    this.#waiting.clear()
+  }
+}

@@ -1,0 +1,162 @@
+import { type ChildProcess, fork } from 'node:child_process'
+import { join } from 'node:path'
+import type { MetricObject } from 'prom-client'
+import { type Clock, sleep } from '../clock.ts'
+import type { Config, ListenAddress } from '../config.ts'
+import type { InferencePlane } from '../inference-plane.ts'
+import type { ShippedListener } from '../ledger/shipper.ts'
+import type { CounterStore } from '../limits/counter-store.ts'
+import type { Log } from '../log.ts'
+import type { Change } from '../storage/change-log.ts'
+import type { MainCalls, WorkerCalls, WorkerStart } from './calls.ts'
+import { Channel } from './channel.ts'
+
+export interface WorkerPoolParts {
+  config: Config
+  masterKey: Uint8Array
+  databasePath: string
+  /** One for each worker. */
+  journalPaths: readonly string[]
+  counters: CounterStore
+  clock: Clock
+  log: Log
+}
+
+export interface WorkerPool extends InferencePlane {
+  /** What each worker's metrics are now; workers that do not answer in time are left out. */
+  metrics(): Promise<MetricObject[][]>
+}
+
+/** How long a worker may take to hear of a change; one that takes longer is ended, and another starts without it. */
+const answerMs = 1_000
+const restartPauseMs = 100
+
+/**
+ * The inference plane in several processes that listen on one address; the kernel shares connections out.
+ *
+ * - The counters live here: limits hold exactly, however many workers there are.
+ * - Each worker has a journal of its own. One that dies leaves it to its successor, which ships it before it listens;
+ *   what it had reserved returns when the leases end.
+ * - A change holds in all workers before whoever made it has an answer.
+ */
+export async function openWorkerPool(parts: WorkerPoolParts): Promise<WorkerPool> {
+  const pool = new ForkedWorkers(parts)
+  await pool.open()
+  return pool
+}
+
+interface Worker {
+  process: ChildProcess
+  channel: Channel<WorkerCalls>
+}
+
+class ForkedWorkers implements WorkerPool {
+  readonly #parts: WorkerPoolParts
+  readonly #workers = new Map<number, Worker>()
+  readonly #listeners: ShippedListener[] = []
+  #address: ListenAddress | null = null
+  #stopping = false
+
+  constructor(parts: WorkerPoolParts) {
+    this.#parts = parts
+  }
+
+  async open(): Promise<void> {
+    await Promise.all(this.#parts.journalPaths.map((_path, number) => this.#start(number)))
+  }
+
+  async listen(address: ListenAddress): Promise<string> {
+    const [first, ...others] = this.#workers.values()
+    if (first === undefined) throw new Error('There is no worker to listen.')
+    const url = await first.channel.call('listen', address)
+    this.#address = { ...address, port: Number(new URL(url).port) }
+    for (const { channel } of others) await channel.call('listen', this.#address)
+    return url
+  }
+
+  async invalidate(change: Change): Promise<void> {
+    await Promise.all(
+      [...this.#workers.values()].map(async (worker) => {
+        const heard = worker.channel.call('invalidate', change).then(
+          () => true,
+          () => true,
+        )
+        const inTime = await Promise.race([heard, sleep(this.#parts.clock, answerMs).then(() => false)])
+        if (!inTime) worker.process.kill('SIGKILL')
+      }),
+    )
+  }
+
+  async flush(): Promise<void> {
+    await this.#all('flush')
+  }
+
+  async drain(): Promise<void> {
+    this.#stopping = true
+    await this.#all('drain')
+  }
+
+  onShipped(listener: ShippedListener): void {
+    this.#listeners.push(listener)
+  }
+
+  async metrics(): Promise<MetricObject[][]> {
+    const late = sleep(this.#parts.clock, answerMs).then(() => [])
+    const answers = [...this.#workers.values()].map(({ channel }) =>
+      Promise.race([channel.call('metrics').catch(() => []), late]),
+    )
+    return Promise.all(answers)
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#stopping = true
+    const ends = [...this.#workers.values()].map(
+      ({ process }) => new Promise<void>((resolve) => process.once('exit', () => resolve())),
+    )
+    await this.#all('stop').catch(() => undefined)
+    await Promise.all(ends)
+  }
+
+  async #all(name: 'flush' | 'drain' | 'stop'): Promise<void> {
+    await Promise.all([...this.#workers.values()].map(({ channel }) => channel.call(name)))
+  }
+
+  async #start(number: number): Promise<void> {
+    const { config, masterKey, databasePath, journalPaths, counters, log } = this.#parts
+    const child = fork(join(import.meta.dirname, 'worker.ts'), { serialization: 'advanced', execArgv: [] })
+    const channel = new Channel<WorkerCalls>(child, {
+      take: (demand) => counters.take(demand),
+      settle: (hold, tokens) => counters.settle(hold, tokens),
+      release: (hold) => counters.release(hold),
+      renew: (holds) => counters.renew(holds),
+      shipped: async (workspaceIds) => {
+        for (const listener of this.#listeners) listener(workspaceIds)
+      },
+    } satisfies MainCalls)
+    const worker = { process: child, channel }
+    this.#workers.set(number, worker)
+    child.once('exit', (code, signal) => {
+      this.#workers.delete(number)
+      if (this.#stopping) return
+      log.error({ number, code, signal }, 'a worker has ended; another takes its place')
+      void this.#restart(number)
+    })
+    const start: WorkerStart = {
+      config,
+      masterKey,
+      databasePath,
+      journalPath: journalPaths[number] ?? '',
+      leaseMs: counters.leaseMs,
+    }
+    await channel.call('open', start)
+    if (this.#address !== null) await channel.call('listen', this.#address)
+  }
+
+  async #restart(number: number): Promise<void> {
+    await sleep(this.#parts.clock, restartPauseMs)
+    if (this.#stopping) return
+    await this.#start(number).catch((cause: unknown) => {
+      this.#parts.log.error({ number, err: cause }, 'a worker could not start')
+    })
+  }
+}

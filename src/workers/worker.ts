@@ -1,0 +1,64 @@
+import { KeyUse } from '../access/key-use.ts'
+import { systemClock } from '../clock.ts'
+import { type InferencePlane, openInferencePlane } from '../inference-plane.ts'
+import { openLedgerThread } from '../ledger/ledger-thread.ts'
+import { openLog } from '../log.ts'
+import { openMetrics } from '../metrics.ts'
+import { openEmbeddedDatabase } from '../storage/database.ts'
+import { SecretBox } from '../storage/secret-box.ts'
+import type { WorkerCalls, WorkerStart } from './calls.ts'
+import { Channel } from './channel.ts'
+import { type MainChannel, sharedCounters } from './shared-counters.ts'
+
+/**
+ * One inference process of several. It has a directory, a journal and connections of its own; the counters it
+ * shares, and the main process sees to management and delivery. It ends with the main process, whatever ends that.
+ */
+const metrics = openMetrics()
+const parts = new AsyncDisposableStack()
+const opening = Promise.withResolvers<InferencePlane>()
+
+const main: MainChannel = new Channel(process, {
+  open: async (start) => {
+    opening.resolve(await open(start))
+  },
+  listen: async (address) => (await opening.promise).listen(address),
+  invalidate: async (change) => (await opening.promise).invalidate(change),
+  flush: async () => (await opening.promise).flush(),
+  metrics: () => metrics.registry.getMetricsAsJSON(),
+  drain: async () => (await opening.promise).drain(),
+  stop: async () => {
+    await parts.disposeAsync()
+    // The answer leaves first; with the channel gone nothing keeps the process.
+    setImmediate(() => process.disconnect?.())
+  },
+} satisfies WorkerCalls)
+
+process.once('disconnect', () => void parts.disposeAsync())
+// The signal goes to the whole process group; the main process decides when a worker stops.
+for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, () => {})
+
+async function open({ config, masterKey, databasePath, journalPath, leaseMs }: WorkerStart): Promise<InferencePlane> {
+  const clock = systemClock
+  const log = openLog({ level: config.logLevel })
+  const database = parts.use(await openEmbeddedDatabase(databasePath))
+  const keyUse = parts.use(new KeyUse({ database, clock, log }))
+  const ledgerWriter = parts.use(openLedgerThread({ path: databasePath }))
+  const plane = parts.use(
+    await openInferencePlane({
+      config,
+      database,
+      ledgerWriter,
+      journalPath,
+      secretBox: new SecretBox(Buffer.from(masterKey)),
+      counters: sharedCounters(main, { leaseMs }),
+      keyUse,
+      clock,
+      log,
+      metrics,
+      sharesAddress: true,
+    }),
+  )
+  plane.onShipped((workspaceIds) => void main.call('shipped', workspaceIds).catch(() => undefined))
+  return plane
+}

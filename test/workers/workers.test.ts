@@ -1,0 +1,110 @@
+import assert from 'node:assert/strict'
+import { readFileSync } from 'node:fs'
+import { after, before, describe, test } from 'node:test'
+import { chat, defaultSlug, type Gateway, startGateway } from '../support/gateway.ts'
+import { type MockUpstream, startMockUpstream } from '../support/mock-upstream.ts'
+import { recordedEvents } from '../support/recorded-events.ts'
+import { until } from '../support/until.ts'
+
+describe('several inference processes', () => {
+  let upstream: MockUpstream
+  let gateway: Gateway
+
+  before(async () => {
+    upstream = await startMockUpstream({ script: { promptTokens: 10, completionTokens: 20 } })
+    gateway = await startGateway({ settings: { TOLLGATE_WORKERS: '3' } })
+    await gateway.publish(defaultSlug, upstream.baseUrl)
+  })
+  after(async () => {
+    await gateway[Symbol.asyncDispose]()
+    await upstream[Symbol.asyncDispose]()
+  })
+
+  /** One connection for each call, so that the kernel spreads them over the workers. */
+  const call = (key: string, body = chat()) => gateway.infer(key, body, { headers: { connection: 'close' } })
+
+  test('admit exactly the threshold together', async () => {
+    const { key } = await gateway.customer({ limits: [{ type: 'REQUEST', unit: 'MINUTE', threshold: 90 }] })
+    const responses = await Promise.all(Array.from({ length: 300 }, () => call(key)))
+    await Promise.all(responses.map((response) => response.text()))
+    assert.equal(responses.filter(({ status }) => status === 200).length, 90)
+    assert.equal(responses.filter(({ status }) => status === 429).length, 210)
+  })
+
+  test('hear of a revoked key and of a changed limit before the change is answered', async () => {
+    const customer = await gateway.customer({})
+    const statuses = async () => {
+      const responses = await Promise.all(Array.from({ length: 12 }, () => call(customer.key)))
+      await Promise.all(responses.map((response) => response.text()))
+      return new Set(responses.map(({ status }) => status))
+    }
+    assert.deepEqual(await statuses(), new Set([200]))
+    await gateway.manage('PATCH', `/v1/gateway/groups/${customer.groupId}`, {
+      models: [{ slug: defaultSlug, rate_limits: [{ type: 'REQUEST', unit: 'SECOND', threshold: 0 }] }],
+    })
+    assert.deepEqual(await statuses(), new Set([429]))
+    await gateway.manage('DELETE', `/v1/gateway/groups/${customer.groupId}/api_keys/${customer.prefix}`)
+    assert.deepEqual(await statuses(), new Set([401]))
+  })
+
+  test('count together in /metrics and in the usage of a group', async () => {
+    const customer = await gateway.customer({ limits: [{ type: 'REQUEST', unit: 'DAY', threshold: 1_000 }] })
+    const before = await answered()
+    for (let request = 0; request < 20; request++) await (await call(customer.key)).text()
+    assert.equal((await answered()) - before, 20)
+    const { usage } = await gateway.manage<{ usage: Record<string, { current_usage: number }[]> }>(
+      'GET',
+      `/v1/gateway/groups/${customer.groupId}/usage`,
+    )
+    assert.equal(usage[defaultSlug]?.[0]?.current_usage, 20)
+  })
+
+  test('lose no event when one of them is killed, and there are as many as before soon after', async () => {
+    const customer = await gateway.customer({})
+    const workers = childProcesses()
+    assert.equal(workers.length, 3)
+    const completed = new Set<string>()
+    let isOver = false
+    const load = Array.from({ length: 8 }, async () => {
+      while (!isOver) {
+        const response = await call(customer.key).catch(() => null)
+        const text = await response?.text().catch(() => null)
+        if (response?.status === 200 && text?.endsWith('}')) completed.add(String(response.headers.get('x-request-id')))
+      }
+    })
+    for (const victim of workers.slice(0, 2)) {
+      const sofar = completed.size
+      await until(() => completed.size > sofar + 50)
+      process.kill(victim, 'SIGKILL')
+    }
+    await until(
+      () => childProcesses().length === 3 && !childProcesses().some((pid) => workers.slice(0, 2).includes(pid)),
+    )
+    const sofar = completed.size
+    await until(() => completed.size > sofar + 50)
+    isOver = true
+    await Promise.all(load)
+
+    const recorded = await until(async () => {
+      const ids = (await recordedEvents(gateway, customer.prefix)).map(({ requestId }) => requestId)
+      return [...completed].every((id) => ids.includes(id)) && ids
+    })
+    assert.equal(new Set(recorded).size, recorded.length, 'no event stands twice')
+  })
+
+  async function answered(): Promise<number> {
+    const response = await fetch(`${gateway.management}/metrics`, {
+      headers: { authorization: `Api-Key ${gateway.workspaceKey}` },
+    })
+    const line = (await response.text())
+      .split('\n')
+      .find((text) => text.startsWith(`tollgate_requests_total{slug="${defaultSlug}",status="200"}`))
+    return Number(line?.split(' ').at(-1) ?? 0)
+  }
+})
+
+/** The process ids of this process's own children that run a worker. */
+function childProcesses(): number[] {
+  const children = readFileSync(`/proc/self/task/${process.pid}/children`, 'utf8').trim().split(' ').filter(Boolean)
+  return children.map(Number).filter((pid) => readFileSync(`/proc/${pid}/cmdline`, 'utf8').includes('worker.ts'))
+}
