@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { after, before, describe, test } from 'node:test'
 import { type Customer, chat, defaultSlug, type Gateway, startGateway } from '../support/gateway.ts'
+import { ManualClock } from '../support/manual-clock.ts'
 import { type MockUpstream, startMockUpstream } from '../support/mock-upstream.ts'
 
 interface Event {
@@ -94,6 +95,14 @@ describe('the billing record', () => {
       usageSource: 'upstream',
       estimated: false,
     })
+  })
+
+  test('has an event of this very millisecond in a window that ends now', async () => {
+    await using still = await startGateway({ clock: new ManualClock() })
+    await still.publish(defaultSlug, upstream.baseUrl)
+    const customer = await still.customer({})
+    await (await still.infer(customer.key, chat())).text()
+    assert.equal((await still.manage<Page>('GET', `/v1/gateway/events?${forever}`)).items.length, 1)
   })
 
   test('gives a request without metadata an empty object', async () => {

@@ -247,6 +247,54 @@ test('a receiver that fails is tried with new events once a second, and its back
   await until(() => receiver.posts.flatMap(({ events }) => events).length >= 402)
 })
 
+test('a receiver that fails is given no new events while a thousand deliveries wait for it', async () => {
+  using folder = temporaryFolder()
+  const clock = new ManualClock()
+  await using receiver = await startReceiver(status(500))
+  await using installation = await openInstallation({ folder: folder.path, clock })
+  const webhook = await installation.addWebhook({ url: receiver.url, retry_window_seconds: 3_600 })
+  await installation.record([sampleEvent()])
+  const [delivery] = await until(async () => {
+    const deliveries = await installation.deliveries(webhook.id)
+    return deliveries[0]?.attempts === 1 && deliveries
+  })
+  assert.ok(delivery)
+  const waiting = Array.from({ length: 1_000 }, (_, index) => ({
+    ...delivery,
+    id: `waiting-${index}`,
+    next_attempt_at: clock.now() + 3_000_000,
+  }))
+  for (let start = 0; start < waiting.length; start += 250) {
+    const rows = waiting.slice(start, start + 250)
+    await installation.database.queries.insertInto('webhook_deliveries').values(rows).execute()
+  }
+  await installation.record([sampleEvent()])
+  clock.advance(1_000)
+  await until(async () => (await installation.deliveries(webhook.id))[0]?.attempts === 2)
+  assert.equal((await installation.deliveries(webhook.id)).length, 1_001)
+
+  receiver.answer = status(200)
+  clock.advance(2_000)
+  await until(() => receiver.posts.some(({ events }) => events[0]?.sequence === 2))
+})
+
+test('a webhook for which there was no room gets its events as soon as there is', async () => {
+  using folder = temporaryFolder()
+  const clock = new ManualClock()
+  await using installation = await openInstallation({ folder: folder.path, clock, attemptsMax: 2 })
+  await using hanging = await startReceiver(hang)
+  await using healthy = await startReceiver()
+  await installation.addWebhook({ url: hanging.url })
+  await installation.addWebhook({ url: hanging.url })
+  await installation.record([sampleEvent()])
+  await until(() => hanging.posts.length === 2)
+  await installation.addWebhook({ url: healthy.url, workspaceId: 'workspace-b' })
+  await installation.addWebhook({ url: healthy.url, workspaceId: 'workspace-b' })
+  await installation.record(sampleEvents(150, { workspaceId: 'workspace-b' }))
+  clock.advance(10_000)
+  await until(() => healthy.posts.flatMap(({ events }) => events).length === 300)
+})
+
 test('a 4xx is final: the delivery is dead at once, and the next one is made', async () => {
   using folder = temporaryFolder()
   const clock = new ManualClock()
