@@ -52,7 +52,9 @@ test('a handler that returns less than it declares ends as a 500, not as a wrong
 test('a write that is refused leaves no row behind and announces nothing', async () => {
   const changeLog = new ChangeLog()
   const announced: unknown[] = []
-  changeLog.subscribe((change) => announced.push(change))
+  changeLog.subscribe((change) => {
+    announced.push(change)
+  })
   const shared = {
     path: '/v1/test',
     permission: 'models:manage',
