@@ -5,6 +5,7 @@ import { setTimeout as delay } from 'node:timers/promises'
 import { Webhook as Verifier } from 'standardwebhooks'
 import { type ReceivedPost, type Receiver, startReceiver, status } from '../delivery/receiver.ts'
 import { type Customer, chat, defaultSlug, type Gateway, startGateway } from '../support/gateway.ts'
+import { ManualClock } from '../support/manual-clock.ts'
 import { type MockUpstream, startMockUpstream } from '../support/mock-upstream.ts'
 import { until } from '../support/until.ts'
 
@@ -283,6 +284,35 @@ describe('webhooks', () => {
       assert.equal(requestId, delivery.request_id)
       assert.deepEqual(body, receiver.posts[0]?.body)
     }
+  })
+
+  test('begin anew with a delivery that is sent again, and leave alone one that is still under way', async () => {
+    const clock = new ManualClock()
+    await using receiver = await startReceiver(status(410))
+    await using still = await startGateway({ clock })
+    await still.publish(defaultSlug, upstream.baseUrl)
+    const { key } = await still.customer({})
+    const webhook = await still.manage<Webhook>('POST', path, { url: receiver.url })
+    const only = async () => {
+      await delay(20)
+      return (await still.manage<Page<Delivery>>('GET', `${path}/${webhook.id}/deliveries`)).items[0]
+    }
+    await (await still.infer(key, chat())).text()
+    await still.manage('GET', '/v1/gateway/events?start_time=2020-01-01T00:00:00Z')
+    await until(async () => (await only())?.status === 'dead')
+
+    clock.advance(3_600_000)
+    receiver.answer = status(503)
+    const redeliver = () => still.manage('POST', `${path}/${webhook.id}/redeliver`, { delivery_ids: [id] })
+    const id = (await only())?.id
+    assert.deepEqual(await redeliver(), { redelivered: 1 })
+    const again = await until(async () => {
+      const delivery = await only()
+      return delivery?.response_status === 503 && delivery
+    })
+    assert.deepEqual([again.status, again.attempts], ['pending', 1])
+    assert.deepEqual(await redeliver(), { redelivered: 0 })
+    assert.equal((await only())?.attempts, 1)
   })
 
   test('refuse a redelivery that does not say clearly what it is to be', async () => {
