@@ -80,6 +80,7 @@ class StoredDispatcher implements Dispatcher {
   readonly #finished: FinishedAttempt[] = []
   #steps: Promise<void> | null = null
   #pause: Timer | null = null
+  #isHeldUp = false
   #sweepTimer: Timer | null = null
   #sweep: Promise<void> | null = null
   #stopped = false
@@ -149,9 +150,11 @@ class StoredDispatcher implements Dispatcher {
       while (this.#hasWork()) {
         await eventLoopTurn()
         await this.#step()
+        this.#isHeldUp = false
       }
     } catch (error) {
-      log.error({ err: error }, 'webhooks cannot be served now; trying again')
+      if (!this.#isHeldUp) log.error({ err: error }, 'webhooks are held up; trying again every second')
+      this.#isHeldUp = true
       this.#pause = clock.after(retryMs, () => {
         this.#pause = null
         this.#wake()

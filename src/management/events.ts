@@ -8,18 +8,17 @@ import type { Ledger } from '../ledger/ledger.ts'
 import { toWireEvent } from '../ledger/wire-event.ts'
 import { Pagination, pageQuery } from '../storage/page.ts'
 import type { SecretBox } from '../storage/secret-box.ts'
+import { repeatable } from './repeatable.ts'
 import { defineRoute, type Route } from './route.ts'
 import { Timestamp } from './timestamp.ts'
 import { parseUtcTime } from './utc-time.ts'
-
-const repeatable = z.union([z.array(z.string()), z.string().transform((one) => [one])])
 
 const eventsQuery = {
   ...pageQuery,
   start_time: z.string().optional().describe('Inclusive, ISO 8601 UTC. Required without `cursor`.'),
   end_time: z.string().optional().describe('Exclusive, ISO 8601 UTC. Left out: now.'),
-  api_keys: repeatable.optional().describe('Only events of keys with these prefixes; repeatable.'),
-  external_entity_ids: repeatable.optional().describe('Only events of these groups; repeatable.'),
+  api_keys: repeatable(z.string()).optional().describe('Only events of keys with these prefixes; repeatable.'),
+  external_entity_ids: repeatable(z.string()).optional().describe('Only events of these groups; repeatable.'),
   cursor: pageQuery.cursor.describe(
     "The previous page's `pagination.cursor`. It keeps the window and the filters: others are ignored.",
   ),

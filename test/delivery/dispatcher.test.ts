@@ -1,4 +1,6 @@
 import assert from 'node:assert/strict'
+import { join } from 'node:path'
+import { DatabaseSync } from 'node:sqlite'
 import { test } from 'node:test'
 import { Webhook } from 'standardwebhooks'
 import { sampleEvent, sampleEvents, workspaceKeyEvent } from '../ledger/sample-event.ts'
@@ -328,6 +330,30 @@ test('a receiver that does not answer within 10 seconds is tried again a second 
   receiver.answer = status(200)
   clock.advance(1_000)
   await until(async () => (await installation.deliveries(webhook.id))[0]?.status === 'delivered')
+})
+
+test('what came of an attempt is kept once the database is back, and the attempt is not made again', async () => {
+  using folder = temporaryFolder()
+  const clock = new ManualClock()
+  const answer = Promise.withResolvers<void>()
+  await using receiver = await startReceiver((_post, response) => {
+    void answer.promise.then(() => response.end())
+  })
+  await using installation = await openInstallation({ folder: folder.path, clock })
+  const webhook = await installation.addWebhook({ url: receiver.url })
+  await installation.record([sampleEvent()])
+  await until(() => receiver.posts.length === 1)
+
+  const other = new DatabaseSync(join(folder.path, 'tollgate.db'))
+  other.exec('BEGIN IMMEDIATE')
+  answer.resolve()
+  await nextTimer(clock, 1_000)
+  assert.equal((await installation.deliveries(webhook.id))[0]?.status, 'pending')
+  other.exec('ROLLBACK')
+  other.close()
+  clock.advance(1_000)
+  await until(async () => (await installation.deliveries(webhook.id))[0]?.status === 'delivered')
+  assert.equal(receiver.posts.length, 1)
 })
 
 test('a delivery whose events are gone from the record is dead, and says why', async () => {
