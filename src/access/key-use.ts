@@ -32,7 +32,7 @@ export class KeyUse implements AsyncDisposable {
   #timer: Timer | null = null
   #writing: Promise<void> = Promise.resolve()
 
-  constructor({ gatherMs = 3_000, keysMax = 10_000, ...parts }: KeyUseOptions) {
+  constructor({ gatherMs = 2_000, keysMax = 10_000, ...parts }: KeyUseOptions) {
     this.#parts = { gatherMs, keysMax, ...parts }
     const { queries } = parts.database
     this.#writers = { federated: writer(queries, 'federated'), workspace: writer(queries, 'workspace') }

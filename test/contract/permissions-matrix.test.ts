@@ -66,9 +66,9 @@ describe('who may do what', () => {
     const answers = new Set<string>()
     for (const caller of [management.caller(null), management.caller('nobody.has-this-key-at-all'), federated]) {
       for (const { request } of routes()) {
-        const { status, headers, body } = await caller.call(request)
-        assert.equal(status, 401, request)
-        answers.add(JSON.stringify([headers.get('www-authenticate'), body]))
+        const answer: Answer = await caller.call(request)
+        assert.equal(answer.status, 401, request)
+        answers.add(JSON.stringify([answer.headers.get('www-authenticate'), answer.body]))
       }
     }
     assert.equal(answers.size, 1)
@@ -86,7 +86,7 @@ describe('who may do what', () => {
       const holder = kind.replace(' of a team', '') as Holder
       const teamId = kind.endsWith(' of a team') ? 'a team' : null
       for (const { request, method, path, permission } of routes()) {
-        const { status } = await caller.call(request)
+        const { status }: Answer = await caller.call(request)
         assert.notEqual(status, 401, `${kind}: ${request}`)
         assert.equal(status !== 403, reach(method, path), `${kind}: ${request}`)
         assert.equal(may({ holder, teamId }, permission), reach(method, path), `${kind}: ${permission}`)
