@@ -58,9 +58,9 @@ describe('who may call the management API', () => {
       if (!path.includes('{') || path.startsWith('/v1/operator/')) continue
       const body = validBodies[`${method} ${path}`]
       const expected = path.includes('{secret_name}') ? 404 : 403
-      await lab.refused(expected, `${method} ${theirs(path)}`, body)
+      await lab.refused(expected, `${method} ${theirs.fill(path)}`, body)
       await lab.refused(404, `${method} ${path.replaceAll(/\{\w+\}/g, 'nowhere')}`, body)
-      await owner.ok(`GET ${theirs('/v1/gateway/groups/{group_id}/api_keys/{api_key_prefix}')}`)
+      await owner.ok(`GET ${theirs.fill('/v1/gateway/groups/{group_id}/api_keys/{api_key_prefix}')}`)
     }
   })
 
@@ -69,11 +69,10 @@ describe('who may call the management API', () => {
     const theirs = await resourcesOf(owner)
     const mine = await resourcesOf(lab)
     const ours = await resourcesOf(lab, 'second')
-    const keys = mine('/v1/gateway/groups/{group_id}/api_keys')
-    const prefix = (fill: (path: string) => string) => fill('{api_key_prefix}')
+    const keys = mine.fill('/v1/gateway/groups/{group_id}/api_keys')
     for (const method of ['GET', 'DELETE']) {
-      await lab.refused(403, `${method} ${keys}/${prefix(theirs)}`)
-      await lab.refused(404, `${method} ${keys}/${prefix(ours)}`)
+      await lab.refused(403, `${method} ${keys}/${theirs.fill('{api_key_prefix}')}`)
+      await lab.refused(404, `${method} ${keys}/${ours.fill('{api_key_prefix}')}`)
     }
   })
 })

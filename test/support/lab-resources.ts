@@ -12,14 +12,18 @@ export const validBodies: Record<string, object> = {
   'PATCH /v1/users/{user_id}': { role: 'member' },
 }
 
-/**
- * Makes one resource of each kind in `lab`. Resolves with a function that puts their ids in the place of a path's
- * parameters; a parameter that it has not learnt yet fails the test.
- */
-export async function resourcesOf(lab: Lab, suffix = 'first'): Promise<(path: string) => string> {
+export interface LabResources {
+  /** The path with the resources' ids in the place of its parameters; one that is not known yet fails the test. */
+  fill(path: string): string
+  /** What other resources and queries refer to them by. */
+  ids: string[]
+}
+
+/** Makes one resource of each kind in `lab`. `suffix` stands in all names that it gives. */
+export async function resourcesOf(lab: Lab, suffix = 'first'): Promise<LabResources> {
   const secret = await lab.ok<{ name: string }>('POST /v1/secrets', { name: `secret-${suffix}`, value: 'v' })
   const model = await lab.ok<{ id: string }>('POST /v1/models', {
-    name: 'm',
+    name: `model ${suffix}`,
     environments: [{ name: 'production', base_url: 'http://127.0.0.1:1/v1' }],
   })
   const endpoint = await lab.ok<{ id: string }>('POST /v1/gateway/endpoints', {
@@ -31,13 +35,19 @@ export async function resourcesOf(lab: Lab, suffix = 'first'): Promise<(path: st
     models: [{ slug: 'a/b' }],
     hierarchy: {},
   })
-  const federatedKey = await lab.ok<{ prefix: string }>(`POST /v1/gateway/groups/${group.id}/api_keys`)
-  const webhook = await lab.ok<{ id: string }>('POST /v1/gateway/webhooks', { url: 'http://127.0.0.1:9/webhook' })
+  const federatedKey = await lab.ok<{ prefix: string }>(`POST /v1/gateway/groups/${group.id}/api_keys`, {
+    name: `key ${suffix}`,
+  })
+  const webhook = await lab.ok<{ id: string }>('POST /v1/gateway/webhooks', { url: `http://127.0.0.1:9/${suffix}` })
   const team = await lab.ok<{ id: string }>('POST /v1/teams', { name: `team ${suffix}` })
   const person = await lab.ok<{ id: string }>('POST /v1/users', { email: `${suffix}@example.com` })
-  const workspaceKey = await lab.ok<{ api_key: string }>('POST /v1/api_keys', { type: 'WORKSPACE_INVOKE' })
+  const workspaceKey = await lab.ok<{ api_key: string }>('POST /v1/api_keys', {
+    type: 'WORKSPACE_INVOKE',
+    name: suffix,
+  })
 
   const ids: Record<string, string> = {
+    workspace_id: lab.workspaceId,
     secret_name: secret.name,
     model_id: model.id,
     endpoint_id: endpoint.id,
@@ -48,13 +58,16 @@ export async function resourcesOf(lab: Lab, suffix = 'first'): Promise<(path: st
     '/v1/users/ user_id': person.id,
     '/v1/api_keys/ api_key_prefix': prefixOf(workspaceKey.api_key),
   }
-  return (path) =>
-    path.replaceAll(/\{(\w+)\}/g, (_, parameter: string) => {
-      // The same name may stand for different things: the path says for which.
-      const id = ids[`${path.slice(0, path.indexOf('{'))} ${parameter}`] ?? ids[parameter]
-      assert.ok(id, `this must learn what the {${parameter}} of ${path} is`)
-      return id
-    })
+  return {
+    ids: Object.values(ids),
+    fill: (path) =>
+      path.replaceAll(/\{(\w+)\}/g, (_, parameter: string) => {
+        // The same name may stand for different things: the path says for which.
+        const id = ids[`${path.slice(0, path.indexOf('{'))} ${parameter}`] ?? ids[parameter]
+        assert.ok(id, `this must learn what the {${parameter}} of ${path} is`)
+        return id
+      }),
+  }
 }
 
 function prefixOf(key: string): string {
