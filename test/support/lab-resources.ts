@@ -21,7 +21,10 @@ export interface LabResources {
 
 /** Makes one resource of each kind in `lab`. `suffix` stands in all names that it gives. */
 export async function resourcesOf(lab: Lab, suffix = 'first'): Promise<LabResources> {
-  const secret = await lab.ok<{ name: string }>('POST /v1/secrets', { name: `secret-${suffix}`, value: 'v' })
+  const secret = await lab.ok<{ id: string; name: string }>('POST /v1/secrets', {
+    name: `secret-${suffix}`,
+    value: 'v',
+  })
   const model = await lab.ok<{ id: string }>('POST /v1/models', {
     name: `model ${suffix}`,
     environments: [{ name: 'production', base_url: 'http://127.0.0.1:1/v1' }],
@@ -49,6 +52,7 @@ export async function resourcesOf(lab: Lab, suffix = 'first'): Promise<LabResour
   const ids: Record<string, string> = {
     workspace_id: lab.workspaceId,
     secret_name: secret.name,
+    secret_id: secret.id,
     model_id: model.id,
     endpoint_id: endpoint.id,
     group_id: group.id,
