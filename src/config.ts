@@ -62,6 +62,12 @@ export const settings = {
     meaning: 'What a billing event survives before its response ends: normal, a killed process; full, a power cut too.',
     parse: oneOf(['normal', 'full']),
   },
+  ledgerRetentionDays: {
+    variable: 'TOLLGATE_LEDGER_RETENTION_DAYS',
+    fallback: '400',
+    meaning: 'How long billing events are kept, in days. Events that a webhook has still to deliver stay longer.',
+    parse: wholeNumber({ least: 1, most: 36_500 }),
+  },
   requestBodyBytesMax: {
     variable: 'TOLLGATE_REQUEST_BODY_BYTES_MAX',
     fallback: String(32 * 1024 * 1024),

@@ -1,6 +1,7 @@
 #!/usr/bin/env node
 import { Command } from 'commander'
 import { startDemo } from './cli/demo.ts'
+import { ledgerCommand } from './cli/ledger.ts'
 import { processEnvironment, readConfig, type Setting, settings } from './config.ts'
 import { StartError } from './errors.ts'
 import { type RunningServer, serve } from './serve.ts'
@@ -27,6 +28,8 @@ program
     await signalled()
     await demo[Symbol.asyncDispose]()
   })
+
+program.addCommand(ledgerCommand())
 
 try {
   await program.parseAsync()

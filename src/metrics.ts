@@ -118,8 +118,15 @@ export function openMetrics() {
     },
   })
 
+  const removedEvents = new Counter({
+    name: 'tollgate_events_removed_total',
+    help: 'Billing events that retention has removed from the ledger.',
+    registers,
+  })
+
   return {
     registry,
+    eventsRemoved: (events: number) => removedEvents.inc(events),
     requestAnswered: ({ slug, status }: { slug: string; status: number }) =>
       requests.inc({ slug, status: String(status) }),
     limitRefused: ({ limit, type, unit }: { limit: string; type: string; unit: string }) =>

@@ -9,6 +9,7 @@ import { openInferencePlane } from './inference-plane.ts'
 import { openLedger } from './ledger/ledger.ts'
 import { openLedgerThread } from './ledger/ledger-thread.ts'
 import { journalNames, shipLeftJournals } from './ledger/left-journals.ts'
+import { startRetention } from './ledger/retention.ts'
 import { openMemoryCounters } from './limits/memory-counters.ts'
 import { listen } from './listen.ts'
 import { openLog } from './log.ts'
@@ -86,6 +87,8 @@ export async function serve(config: Config, { clock = systemClock }: { clock?: C
   const postbox = started.use(openPostbox({ clock }))
   const dispatcher = started.use(await startDispatcher({ database, postbox, secretBox, clock, log, metrics }))
   plane.onShipped((workspaceIds) => dispatcher.recordGrew(workspaceIds))
+
+  started.use(startRetention({ database, clock, log, metrics, retentionDays: config.ledgerRetentionDays }))
 
   let isAccepting = false
   const management = await openManagementListener({

@@ -1,5 +1,7 @@
+import { existsSync } from 'node:fs'
 import { type Dialect, Kysely, type Transaction as KyselyTransaction } from 'kysely'
 import { Migrator } from 'kysely/migration'
+import { StartError } from '../errors.ts'
 import { migrations } from './migrations/index.ts'
 import { openSqliteFile } from './sqlite.ts'
 import { nodeSqliteDialect } from './sqlite-dialect.ts'
@@ -51,7 +53,11 @@ export class Database implements AsyncDisposable {
 }
 
 /** Opens (and makes, readable by its owner alone) the embedded database at `path`, in its newest form. */
-export async function openEmbeddedDatabase(path: string): Promise<Database> {
+export async function openEmbeddedDatabase(
+  path: string,
+  { mustExist = false }: { mustExist?: boolean } = {},
+): Promise<Database> {
+  if (mustExist && !existsSync(path)) throw new StartError(`There is no database at ${path}.`)
   const database = new Database(nodeSqliteDialect(openSqliteFile(path, { synchronous: 'full' })))
   await database.migrate()
   return database

@@ -18,6 +18,7 @@ export interface Tables {
   events: EventRow
   usage_daily: UsageDailyRow
   ledger_heads: LedgerHeadRow
+  ledger_beginnings: LedgerBeginningRow
   event_spans: EventSpanRow
   webhooks: WebhookRow
   webhook_deliveries: WebhookDeliveryRow
@@ -269,4 +270,12 @@ export interface IdempotentAnswerRow {
   request_hash: string
   sealed_answer: string
   created_at: number
+}
+
+/** The last event of each workspace that retention has removed, and the latest day that such an event counted to. */
+export interface LedgerBeginningRow {
+  workspace_id: string
+  position: number
+  sequence: number
+  day: string
 }

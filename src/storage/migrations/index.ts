@@ -3,6 +3,7 @@ import { firstTables } from './0001-first-tables.ts'
 import { webhooks } from './0002-webhooks.ts'
 import { identity } from './0003-identity.ts'
 import { idempotency } from './0004-idempotency.ts'
+import { retention } from './0005-retention.ts'
 
 /** Applied in the order of their names, each once; a name never changes after a release. */
 export const migrations: Record<string, Migration> = {
@@ -10,4 +11,5 @@ export const migrations: Record<string, Migration> = {
   '0002-webhooks': webhooks,
   '0003-identity': identity,
   '0004-idempotency': idempotency,
+  '0005-retention': retention,
 }

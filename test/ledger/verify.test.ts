@@ -1,0 +1,200 @@
+import assert from 'node:assert/strict'
+import { execFile } from 'node:child_process'
+import { join } from 'node:path'
+import { describe, test } from 'node:test'
+import { promisify } from 'node:util'
+import { sql } from 'kysely'
+import type { BillingEvent } from '../../src/ledger/billing-event.ts'
+import { openLedger } from '../../src/ledger/ledger.ts'
+import { removeExpired } from '../../src/ledger/retention.ts'
+import { verifyLedger } from '../../src/ledger/verify.ts'
+import { openMetrics } from '../../src/metrics.ts'
+import { type Database, openEmbeddedDatabase } from '../../src/storage/database.ts'
+import { ManualClock } from '../support/manual-clock.ts'
+import { sampleEvent } from './sample-event.ts'
+import { temporaryFolder } from './temporary-folder.ts'
+
+const dayMs = 86_400_000
+const noonMs = Date.parse('2026-01-15T12:00:00.000Z')
+
+async function withLedger(work: (parts: { database: Database; dataDir: string }) => Promise<void>): Promise<void> {
+  using folder = temporaryFolder()
+  await using database = await openEmbeddedDatabase(join(folder.path, 'tollgate.db'))
+  await openLedger({ database }).write(
+    Array.from({ length: 60 }, (_, index) => {
+      const atMs = noonMs + (index % 3) * dayMs
+      const fields: Partial<BillingEvent> = { recordedAtMs: atMs, admittedAtMs: atMs }
+      if (index % 5 === 0) Object.assign(fields, { workspaceId: 'workspace-b' })
+      if (index % 7 === 0) Object.assign(fields, { groupId: null, externalEntityId: null, countedGroups: [] })
+      return sampleEvent(fields)
+    }),
+  )
+  await work({ database, dataDir: folder.path })
+}
+
+const disagreements = (database: Database) => Array.fromAsync(verifyLedger(database.queries))
+
+describe('verifying the ledger', () => {
+  test('a sound record has nothing to report', async () => {
+    await withLedger(async ({ database }) => assert.deepEqual(await disagreements(database), []))
+  })
+
+  const corruptions: [name: string, change: ReturnType<typeof sql>, report: RegExp][] = [
+    [
+      'a removed event',
+      sql`delete from events where workspace_id = 'workspace-a' and position = 3`,
+      /position of an event|sequence at/,
+    ],
+    [
+      'an event with other token counts',
+      sql`update events set input_tokens = input_tokens + 1 where workspace_id = 'workspace-a' and position = 2`,
+      /usage of/,
+    ],
+    ['a doubled day', sql`update usage_daily set requests = requests * 2`, /usage of/],
+    ['a removed day', sql`delete from usage_daily where day = '2026-01-16'`, /usage of/],
+    [
+      'a gap in the sequence',
+      sql`update events set sequence = sequence + 1 where sequence > 3`,
+      /sequence at position/,
+    ],
+    ['a head that has run ahead', sql`update ledger_heads set position = position + 1`, /head, position/],
+    ['a head whose sequence has run ahead', sql`update ledger_heads set sequence = sequence + 1`, /head, sequence/],
+    ['a head that is gone', sql`delete from ledger_heads where workspace_id = 'workspace-b'`, /^head$/],
+  ]
+  for (const [name, change, report] of corruptions) {
+    test(`${name} is reported`, async () => {
+      await withLedger(async ({ database }) => {
+        await change.execute(database.queries)
+        const found = await disagreements(database)
+        assert.ok(
+          found.some(({ what }) => report.test(what)),
+          JSON.stringify(found),
+        )
+      })
+    })
+  }
+
+  test('`tollgate ledger verify` prints a table and exits with 1 if there is a disagreement, with 0 if not', async () => {
+    await withLedger(async ({ database, dataDir }) => {
+      const main = join(import.meta.dirname, '../../src/main.ts')
+      const run = () => promisify(execFile)(process.execPath, [main, 'ledger', 'verify', '--data-dir', dataDir])
+      assert.match((await run()).stdout, /agrees/)
+      await sql`update usage_daily set requests = requests + 1 where day = '2026-01-15'`.execute(database.queries)
+      await assert.rejects(run(), (error: Error & { code?: number; stdout?: string }) => {
+        assert.equal(error.code, 1)
+        assert.match(error.stdout ?? '', /^WORKSPACE +WHAT +EXPECTED +FOUND\n[\s\S]*usage of group of workspace-a/)
+        return true
+      })
+    })
+  })
+})
+
+describe('retention', () => {
+  const sweep = (database: Database, clock: ManualClock) =>
+    removeExpired({ database, clock, metrics: openMetrics(), retentionDays: 10, batchMax: 7, mayGoOn: () => true })
+  const count = async (database: Database) =>
+    (await database.queries.selectFrom('events').select('position').execute()).length
+
+  test('removes what is older, in batches, and leaves a record that still verifies and goes on', async () => {
+    await withLedger(async ({ database }) => {
+      const ledger = openLedger({ database })
+      await sweep(database, new ManualClock(noonMs + 9 * dayMs))
+      assert.equal(await count(database), 60)
+      const usage = await database.queries.selectFrom('usage_daily').selectAll().execute()
+
+      await sweep(database, new ManualClock(noonMs + 20 * dayMs))
+      assert.equal(await count(database), 0)
+      assert.deepEqual(await database.queries.selectFrom('usage_daily').selectAll().execute(), usage)
+      assert.deepEqual(await disagreements(database), [])
+
+      const laterMs = noonMs + 20 * dayMs
+      await ledger.write([sampleEvent({ recordedAtMs: laterMs, admittedAtMs: laterMs })])
+      assert.deepEqual(await disagreements(database), [])
+      await sql`update events set sequence = sequence + 1`.execute(database.queries)
+      assert.notDeepEqual(await disagreements(database), [])
+    })
+  })
+
+  test('keeps every event that a webhook has still to deliver', async () => {
+    await withLedger(async ({ database }) => {
+      await database.queries
+        .insertInto('workspaces')
+        .values({
+          id: 'workspace-a',
+          name: 'a',
+          onboarded: 1,
+          org_prefixes: '[]',
+          key_prefix: 'tk_',
+          register_public_key: null,
+          created_at: noonMs,
+        })
+        .execute()
+      await database.queries
+        .insertInto('webhooks')
+        .values({
+          id: 'webhook',
+          workspace_id: 'workspace-a',
+          url: 'http://127.0.0.1:1/',
+          retry_window_seconds: 15,
+          sealed_secret: '',
+          sealed_previous_secret: null,
+          previous_secret_until: null,
+          position: 20,
+          sequence: null,
+          created_at: noonMs,
+          updated_at: noonMs,
+          deleted_at: null,
+        })
+        .execute()
+      await sweep(database, new ManualClock(noonMs + 30 * dayMs))
+      const left = await database.queries
+        .selectFrom('events')
+        .select((eb) => eb.fn.min('position').as('first'))
+        .where('workspace_id', '=', 'workspace-a')
+        .executeTakeFirst()
+      assert.equal(Number(left?.first), 21)
+      assert.deepEqual(await disagreements(database), [])
+    })
+  })
+})
+
+describe('exporting the ledger', () => {
+  const main = join(import.meta.dirname, '../../src/main.ts')
+
+  test('`tollgate ledger export` writes one JSON line for each event of the span, by wire names', async () => {
+    await withLedger(async ({ dataDir }) => {
+      const { stdout } = await promisify(execFile)(process.execPath, [
+        ...[main, 'ledger', 'export', '--data-dir', dataDir],
+        ...['--from', '2026-01-15T00:00:00Z', '--to', '2026-01-16T00:00:00Z'],
+      ])
+      const events = stdout
+        .trim()
+        .split('\n')
+        .map((line) => JSON.parse(line))
+      assert.equal(events.length, 20)
+      assert.ok(
+        events.every(
+          ({ timestamp, idempotencyKey, tokens }) =>
+            timestamp.startsWith('2026-01-15') && idempotencyKey && tokens.inputTokens >= 0,
+        ),
+      )
+    })
+  })
+
+  test('CSV is quoted where a field needs it', async () => {
+    using folder = temporaryFolder()
+    {
+      await using database = await openEmbeddedDatabase(join(folder.path, 'tollgate.db'))
+      await openLedger({ database }).write([
+        sampleEvent({ requestMetadata: '{"note":"a, \\"b\\"\\nc"}', externalEntityId: 'Acme, "Inc"' }),
+      ])
+    }
+    const { stdout } = await promisify(execFile)(process.execPath, [
+      ...[main, 'ledger', 'export', '--data-dir', folder.path, '--from', '2020-01-01', '--format', 'csv'],
+    ])
+    const [heading, line] = stdout.split('\r\n')
+    assert.match(heading ?? '', /^workspaceId,idempotencyKey,sequence,timestamp/)
+    assert.ok(line?.includes('"Acme, ""Inc"""'))
+    assert.ok(line?.endsWith('"{""note"":""a, \\""b\\""\\nc""}"'))
+  })
+})
