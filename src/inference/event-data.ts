@@ -7,15 +7,15 @@ const depthMax = 128
 
 /** The data of one frame: read in place when they are one line, as nearly always, and joined when they are more. */
 export class EventData {
-  /** All of the data, as a span of themselves. */
+  /** All of the data but for whitespace in front, as a span of themselves. */
   readonly whole: Span
   readonly #text: JsonText
   /** Where each line starts, in the data and in the stream; empty when the data are read in place. */
   readonly #lines: readonly JoinedLine[]
 
-  private constructor(text: JsonText, whole: Span, lines: readonly JoinedLine[]) {
+  private constructor(text: JsonText, { start, end }: Span, lines: readonly JoinedLine[]) {
     this.#text = text
-    this.whole = whole
+    this.whole = { start: Math.min(text.skipWhitespace(start), end), end }
     this.#lines = lines
   }
 

@@ -70,12 +70,11 @@ function startsWithByteOrderMark(bytes: Buffer): boolean {
   return bytes[0] === 0xef && bytes[1] === 0xbb && bytes[2] === 0xbf
 }
 
-/** Where the content of a line starts, after one space if there is one; -1 when its field is another. */
+/** Where the content of a line starts, after one space if there is one; -1 when it has none or its field is another. */
 function contentStart(bytes: Buffer, { start, end }: Span, name: string): number {
   const nameEnd = start + name.length
   if (nameEnd > end) return -1
   for (let index = 0; index < name.length; index++) if (bytes[start + index] !== name.charCodeAt(index)) return -1
-  if (nameEnd === end) return end
   if (bytes[nameEnd] !== colon) return -1
   return nameEnd + 1 < end && bytes[nameEnd + 1] === space ? nameEnd + 2 : nameEnd + 1
 }

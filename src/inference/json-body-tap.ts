@@ -1,19 +1,9 @@
 import type { Dialect } from './dialects.ts'
-import { type Edit, splice } from './json-scan.ts'
-import {
-  backslash,
-  closeBrace,
-  closeBracket,
-  colon,
-  comma,
-  isWhitespace,
-  JsonText,
-  openBrace,
-  openBracket,
-  quote,
-  type Span,
-} from './json-text.ts'
-import type { ResponseTap, Tapped } from './response-tap.ts'
+import type { Edit } from './json-scan.ts'
+import { isWhitespace, JsonText, jsonBytes, type Span } from './json-text.ts'
+import { lastingCopy, type ResponseTap, type Tapped, tapped } from './response-tap.ts'
+
+const { backslash, closeBrace, closeBracket, colon, comma, openBrace, openBracket, quote } = jsonBytes
 
 export interface JsonBodyTapOptions {
   dialect: Dialect
@@ -54,7 +44,7 @@ export class JsonBodyTap implements ResponseTap {
 
   constructor({ dialect, model, keptBytesMax = 1024 * 1024 }: JsonBodyTapOptions) {
     this.#dialect = dialect
-    this.#modelJson = model === null ? null : Buffer.from(JSON.stringify(model))
+    this.#modelJson = model === null ? null : lastingCopy(Buffer.from(JSON.stringify(model)))
     this.#keptBytesMax = keptBytesMax
     this.#keptNames = new Set(['usage', 'error', ...dialect.textMembers])
   }
@@ -62,11 +52,7 @@ export class JsonBodyTap implements ResponseTap {
   push(chunk: Buffer): Tapped {
     const closedBefore = this.#closedAt !== null
     const edits = this.#walk(chunk)
-    const finalAt = closedBefore ? 0 : (this.#closedAt ?? chunk.length)
-    return {
-      send: finalAt === 0 ? null : splice(chunk, edits, { start: 0, end: finalAt }),
-      final: finalAt === chunk.length ? null : chunk.subarray(finalAt),
-    }
+    return tapped(chunk, edits, closedBefore ? 0 : (this.#closedAt ?? chunk.length))
   }
 
   end(): Tapped {
@@ -93,8 +79,8 @@ export class JsonBodyTap implements ResponseTap {
   }
 
   #keptValue(name: string): unknown {
-    const kept = this.#kept.get(name)
-    return kept === undefined || kept.bytes > this.#keptBytesMax ? null : parsedOrNull(Buffer.concat(kept.pieces))
+    // Of a value longer than allowed only the beginning is here, which is no JSON.
+    return parsedOrNull(Buffer.concat(this.#kept.get(name)?.pieces ?? []))
   }
 
   #walk(chunk: Buffer): Edit[] {
@@ -187,7 +173,9 @@ export class JsonBodyTap implements ResponseTap {
         if (this.#expected === 'broken') return at
         continue
       }
-      if (byte === openBrace || byte === openBracket) this.#closers.push(byte === openBrace ? closeBrace : closeBracket)
+      if (byte === openBrace || byte === openBracket) {
+        if (this.#closers.push(byte === openBrace ? closeBrace : closeBracket) > depthMax) this.#expected = 'broken'
+      }
       if (byte === closeBrace || byte === closeBracket) {
         if (this.#closers.pop() !== byte) this.#expected = 'broken'
         else if (this.#closers.length === 0) this.#expected = 'comma or end'
@@ -247,6 +235,7 @@ const marks: Record<ExpectedMark, Partial<Record<number, Expected>>> = {
 
 /** Longer names are none that matter. */
 const nameLengthMax = 256
+const depthMax = 512
 const noBytes = Buffer.alloc(0)
 
 function endsScalar(byte: number): boolean {

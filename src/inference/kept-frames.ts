@@ -52,7 +52,7 @@ export class KeptFrames {
   /** Grows as it fills: a stream that has sent little holds little. */
   #makeRoom(bytes: number): void {
     if (bytes <= this.#room.length) return
-    const size = Math.max(4 * 1024, 4 * this.#room.length, bytes)
+    const size = Math.max(1024, 4 * this.#room.length, bytes)
     const room = Buffer.allocUnsafeSlow(Math.min(size, this.#keptBytesMax))
     room.set(this.#room.subarray(0, this.#keptBytes))
     this.#room = room

@@ -1,6 +1,7 @@
 import { EventData } from './event-data.ts'
 import type { EventFrames } from './event-frames.ts'
 import { JsonText, type Span } from './json-text.ts'
+import { lastingCopy } from './response-tap.ts'
 import { readModel } from './stream-event.ts'
 
 /**
@@ -25,7 +26,7 @@ export class ModelFinder {
     const model = data === null ? null : readModel(data)
     if (data === null || model === null) return null
     const name = data.inStream(model)
-    this.#opening = name.end - start <= openingBytesMax ? Buffer.from(bytes.subarray(start, name.end)) : null
+    this.#opening = name.end - start <= openingBytesMax ? lastingCopy(bytes.subarray(start, name.end)) : null
     this.#nameLength = name.end - name.start
     return name
   }

@@ -1,4 +1,4 @@
-import { quote, type Span } from './json-text.ts'
+import { jsonBytes, type Span } from './json-text.ts'
 
 /**
  * About how many tokens a prompt has, for the reservation at admission (contract §12); the real figure replaces it
@@ -32,8 +32,8 @@ const windowBytes = 16
 function* payloadsIn(bytes: Buffer, { start, end }: Span): Generator<Span> {
   for (let at = start + strideBytes; at < end; at += strideBytes) {
     if (!looksLikeBase64(bytes, at)) continue
-    const stringStart = bytes.lastIndexOf(quote, at) + 1
-    const stringEnd = bytes.indexOf(quote, at)
+    const stringStart = bytes.lastIndexOf(jsonBytes.quote, at) + 1
+    const stringEnd = bytes.indexOf(jsonBytes.quote, at)
     if (stringEnd === -1) return
     if (isPayload(bytes, stringStart)) yield { start: stringStart, end: stringEnd }
     // Each string is judged once: what is no payload at its start is text to its end.

@@ -1,3 +1,6 @@
+import { type Edit, splice } from './json-scan.ts'
+import type { Span } from './json-text.ts'
+
 /**
  * Reads along while an answer flows from upstream to the client: puts the model's public name in the place of
  * upstream's, and gathers what billing needs. Holds back no byte that could leave.
@@ -24,4 +27,28 @@ export interface ResponseTap {
 export interface Tapped {
   send: Buffer | null
   final: Buffer | null
+}
+
+/**
+ * A copy to keep as long as a stream is open. One that `Buffer.from` makes is a part of a pool of 64 kB, and would
+ * keep all of it.
+ */
+export function lastingCopy(bytes: Buffer): Buffer {
+  const copy = Buffer.allocUnsafeSlow(bytes.length)
+  copy.set(bytes)
+  return copy
+}
+
+/** A chunk with its edits made, cut where what is final starts. */
+export function tapped(chunk: Buffer, edits: readonly Edit[], finalAt: number): Tapped {
+  return {
+    send: part(chunk, edits, { start: 0, end: finalAt }),
+    final: part(chunk, edits, { start: finalAt, end: chunk.length }),
+  }
+}
+
+function part(chunk: Buffer, edits: readonly Edit[], span: Span): Buffer | null {
+  if (span.start === span.end) return null
+  const bytes = splice(chunk, edits, span)
+  return bytes.length === 0 ? null : bytes
 }

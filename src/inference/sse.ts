@@ -1,11 +1,11 @@
 import type { Dialect } from './dialects.ts'
 import { EventData } from './event-data.ts'
 import { EventFrames, isSplitLineEnd, lastFrameEnd } from './event-frames.ts'
-import { type Edit, splice } from './json-scan.ts'
+import type { Edit } from './json-scan.ts'
 import { JsonText, type Span } from './json-text.ts'
 import { KeptFrames } from './kept-frames.ts'
 import { ModelFinder } from './model-finder.ts'
-import type { ResponseTap, Tapped } from './response-tap.ts'
+import { lastingCopy, type ResponseTap, type Tapped, tapped } from './response-tap.ts'
 import { isWhole, readEvent, type StreamEvent } from './stream-event.ts'
 
 /*
@@ -57,7 +57,7 @@ export class EventStreamTap implements ResponseTap {
 
   constructor({ dialect, model, dropUsageChunk, takeText, frameBytesMax = 1024 * 1024 }: EventStreamTapOptions) {
     this.#dialect = dialect
-    this.#modelJson = model === null ? null : Buffer.from(JSON.stringify(model))
+    this.#modelJson = model === null ? null : lastingCopy(Buffer.from(JSON.stringify(model)))
     this.#dropUsageChunk = dropUsageChunk
     this.#frameBytesMax = frameBytesMax
     this.#produced = new KeptFrames({ dialect, takeText })
@@ -129,11 +129,7 @@ export class EventStreamTap implements ResponseTap {
     const { edits, endsAt } = this.#dialect.telling.test(bytes.toString('latin1'))
       ? this.#readEvents(bytes)
       : { edits: this.#rename(bytes), endsAt: bytes.length }
-    const finalAt = finalBefore ? 0 : endsAt
-    return {
-      send: edited(bytes, edits, { start: 0, end: finalAt }),
-      final: edited(bytes, edits, { start: finalAt, end: bytes.length }),
-    }
+    return tapped(bytes, edits, finalBefore ? 0 : endsAt)
   }
 
   /** Reads all that the frames say; `endsAt` is where the one starts that ends the stream. */
@@ -197,12 +193,6 @@ export class EventFrameTooLarge extends Error {
 const lineFeed = 0x0a
 const noBytes = Buffer.alloc(0)
 const nothing: Tapped = { send: null, final: null }
-
-function edited(frames: Buffer, edits: readonly Edit[], part: Span): Buffer | null {
-  if (part.start === part.end) return null
-  const bytes = splice(frames, edits, part)
-  return bytes.length === 0 ? null : bytes
-}
 
 function firstEvent(frames: Buffer): EventData | null {
   const walk = new EventFrames(frames)

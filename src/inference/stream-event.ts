@@ -1,7 +1,7 @@
 import type { Dialect } from './dialects.ts'
 import type { EventData } from './event-data.ts'
 import { MemberNames } from './json-scan.ts'
-import { openBrace, quote, type Span } from './json-text.ts'
+import { jsonBytes, type Span } from './json-text.ts'
 
 /** What one event of a stream says that matters for relaying and billing. Spans are parts of its data. */
 export interface StreamEvent {
@@ -48,7 +48,7 @@ const eventMembers = new MemberNames(['type', 'model', 'usage', 'error', 'choice
 const modelMember = new MemberNames(['model'])
 const nowhere: Span = { start: 0, end: 0 }
 const letterN = 0x6e
-const openBracket = 0x5b
+const { openBrace, openBracket, quote } = jsonBytes
 
 function modelIn(data: EventData, { model }: { model?: Span }): Span | null {
   return model !== undefined && data.startsWith(quote, model) ? model : null
