@@ -35,6 +35,10 @@ describe('documents', () => {
     for (const { code } of Object.values(refusals)) assert.ok(text.includes(`\`${code}\``), code)
   })
 
+  test('the proofs that docs/proofs.md names exist', () => {
+    for (const [, path] of read('docs/proofs.md').matchAll(/`(test\/[\w./-]+)`/g)) read(String(path))
+  })
+
   test('the links of the README lead to files', () => {
     for (const [, target] of read('README.md').matchAll(/\]\((?!https?:)([^)#]+)\)/g)) read(String(target))
   })
