@@ -22,6 +22,12 @@ export interface Schema {
   type?: string | string[]
   format?: string
   enum?: unknown[]
+  const?: unknown
+  pattern?: string
+  minLength?: number
+  minItems?: number
+  minimum?: number
+  maximum?: number
   properties?: Record<string, Schema>
   required?: string[]
   items?: Schema

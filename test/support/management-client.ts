@@ -26,6 +26,7 @@ import { AnswerSchemas, type ApiDocument } from './answer-schemas.ts'
 export interface Management extends AsyncDisposable {
   url: string
   database: Database
+  databasePath: string
   schemas: AnswerSchemas
   /** What was announced as stale, in order. */
   changes: Change[]
@@ -60,7 +61,8 @@ export async function startManagement({
   await using started = new AsyncDisposableStack()
   const folder = await mkdtemp(join(tmpdir(), 'tollgate-management-'))
   started.defer(() => rm(folder, { recursive: true, force: true }))
-  const database = started.use(await openEmbeddedDatabase(join(folder, 'tollgate.db')))
+  const databasePath = join(folder, 'tollgate.db')
+  const database = started.use(await openEmbeddedDatabase(databasePath))
   const changeLog = new ChangeLog()
   const changes: Change[] = []
   changeLog.subscribe((change) => {
@@ -104,6 +106,7 @@ export async function startManagement({
   return {
     url,
     database,
+    databasePath,
     schemas,
     changes,
     counters,
