@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
 import { resolve } from 'node:path'
 import { describe, test } from 'node:test'
+import { may, permissions } from '../src/access/permissions.ts'
 import { type Setting, settings } from '../src/config.ts'
 import { errorCatalogue } from '../src/errors.ts'
 import { refusals } from '../src/inference/refusal.ts'
@@ -33,6 +34,30 @@ describe('documents', () => {
   test('docs/errors.md explains every inference refusal', () => {
     const text = read('docs/errors.md')
     for (const { code } of Object.values(refusals)) assert.ok(text.includes(`\`${code}\``), code)
+  })
+
+  test('the table in docs/security.md is the table of permissions', () => {
+    const holders = [
+      'OPERATOR',
+      'WORKSPACE_MANAGE_ALL',
+      'owner',
+      'admin',
+      'member',
+      'WORKSPACE_MANAGE_API_KEYS',
+      'WORKSPACE_INVOKE',
+      'WORKSPACE_EXPORT_METRICS',
+    ] as const
+    const rows = [...read('docs/security.md').matchAll(/^\| `([a-z-]+:[a-z]+)` \|(.*)\|$/gm)]
+    const documented = rows.map(([, permission, cells = '']) => [
+      permission,
+      ...cells.split('|').map((cell) => cell.trim() === 'yes'),
+    ])
+    const actual = permissions.map((permission) => [
+      permission,
+      ...holders.map((holder) => may({ holder, teamId: null }, permission)),
+      holders.some((holder) => holder !== 'OPERATOR' && may({ holder, teamId: 'a team' }, permission)),
+    ])
+    assert.deepEqual(documented, actual)
   })
 
   test('the proofs that docs/proofs.md names exist', () => {
