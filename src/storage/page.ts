@@ -46,6 +46,7 @@ export function page<Row extends { id: string }, Item>(
   }
 }
 
-function encodeCursor(id: string): string {
+/** What `pageStart` reads: a page that goes on after `id`. */
+export function encodeCursor(id: string): string {
   return Buffer.from(id, 'utf8').toString('base64')
 }

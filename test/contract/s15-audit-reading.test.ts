@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { after, before, describe, test } from 'node:test'
+import { sql } from 'kysely'
 import { type Lab, type Management, type Page, startManagement } from '../support/management-client.ts'
 import { ManualClock } from '../support/manual-clock.ts'
 
@@ -97,6 +98,21 @@ describe('the audit log', () => {
     assert.deepEqual(await types(`&search=staging&user_ids=${ada.id}&event_type_groups=DEPLOYED`), ['MODEL_CREATED'])
     assert.deepEqual(await types(`&search=staging&user_ids=${ada.id}&event_type_groups=DELETED`), [])
     await lab.invalid('event_type_groups.0', 'GET /v1/audit_logs?event_type_groups=NONE')
+  })
+
+  test('is searched to its end, however rare what is looked for', async () => {
+    lab = await management.lab()
+    await lab.ok('POST /v1/teams', { name: 'needle' })
+    await sql`
+      insert into audit_logs (id, workspace_id, created_at, event_type, event_data, search_text, actor_type, source)
+      with recursive numbers(number) as (select 1 union all select number + 1 from numbers where number < 5000)
+      select 'z' || printf('%08d', number), ${lab.workspaceId}, 0, 'TEAM_DELETED',
+        '{"event_type":"TEAM_DELETED","team_id":"t","team_name":"hay"}', 'hay', 'API_KEY', 'API'
+      from numbers`.execute(management.database.queries)
+    await lab.ok('POST /v1/teams', { name: 'needle 2' })
+    assert.deepEqual(await types('&search=needle'), ['TEAM_CREATED', 'TEAM_CREATED'])
+    assert.deepEqual(await types('&search=needle&direction=ASC'), ['TEAM_CREATED', 'TEAM_CREATED'])
+    assert.equal((await types('&search=hay')).length, 200)
   })
 
   test('is of one workspace alone: another sees nothing of it', async () => {
