@@ -14,6 +14,8 @@ export interface DirectorySource {
   endpoint(slug: string): Promise<EndpointRecord | null>
   /** The slugs of all endpoints of a workspace. */
   slugs(workspaceId: string): Promise<readonly string[]>
+  /** The workspaces that hostnames belong to, by hostname. */
+  domains(): Promise<ReadonlyMap<string, string>>
 }
 
 export type KeyRecord = FederatedKeyRecord | WorkspaceKeyRecord
@@ -24,6 +26,8 @@ export interface FederatedKeyRecord {
   workspaceId: string
   groupId: string
   expiresAtMs: number | null
+  /** The slugs that the key is narrowed to; null: it follows its group. */
+  slugs: readonly string[] | null
 }
 
 export interface WorkspaceKeyRecord {
@@ -48,6 +52,8 @@ export interface FederatedCaller {
   apiKeyPrefix: string
   workspaceId: string
   group: Group
+  /** Where not null, the key may call these of the group's slugs and no others. */
+  narrowedTo: readonly string[] | null
 }
 
 /** One of the lab's own: calls any endpoint of the workspace within its scope, without limits (contract §10). */
@@ -66,6 +72,8 @@ export interface Route {
 }
 
 const slugListsMax = 1_000
+/** They are few, and looked at for every request: kept all together. */
+const allDomains = 'all'
 
 /**
  * What the inference plane knows of keys, groups and endpoints: bounded copies in memory, read on demand,
@@ -81,6 +89,7 @@ export class Directory {
   readonly #keys: Copies<KeyRecord>
   readonly #endpoints: Copies<EndpointRecord>
   readonly #slugs: Copies<readonly string[]>
+  readonly #domains: Copies<ReadonlyMap<string, string>>
   readonly #groups: LRUCache<string, Group>
   #groupChanges = 0
 
@@ -89,6 +98,7 @@ export class Directory {
     this.#keys = new Copies((hash) => source.key(hash), { max: copiesMax })
     this.#endpoints = new Copies((slug) => source.endpoint(slug), { max: copiesMax })
     this.#slugs = new Copies((workspaceId) => source.slugs(workspaceId), { max: slugListsMax })
+    this.#domains = new Copies(() => source.domains(), { max: 1 })
     this.#groups = new LRUCache({ max: copiesMax, dispose: (group) => group.markStale() })
   }
 
@@ -103,7 +113,13 @@ export class Directory {
     }
     if (key.expiresAtMs !== null && key.expiresAtMs <= nowMs) return null
     const group = await this.#group(key.groupId)
-    return group === null ? null : { kind, apiKeyPrefix, workspaceId, group }
+    return group === null ? null : { kind, apiKeyPrefix, workspaceId, group, narrowedTo: key.slugs }
+  }
+
+  /** The workspace that `hostname` belongs to; null where it is nobody's in particular (contract §16). */
+  async workspaceOf(hostname: string): Promise<string | null> {
+    const domains = this.#domains.peek(allDomains) ?? (await this.#domains.get(allDomains))
+    return domains?.get(hostname) ?? null
   }
 
   /** Where `slug` leads for this caller; null when it may not call it, or nothing serves it. */
@@ -122,7 +138,7 @@ export class Directory {
     const slugs =
       caller.kind === 'federated'
         ? caller.group.effectiveModels.map(({ slug }) => slug)
-        : ((await this.#slugs.get(caller.workspaceId)) ?? [])
+        : await this.#workspaceSlugs(caller.workspaceId)
     const routes = await Promise.all(slugs.map((slug) => this.route(caller, slug)))
     return slugs.filter((_slug, index) => routes[index] !== null)
   }
@@ -141,7 +157,11 @@ export class Directory {
         this.#slugs.drop(change.workspaceId)
         this.#endpoints.dropWhere(({ workspaceId }) => workspaceId === change.workspaceId)
         break
+      case 'domains':
+        this.#domains.drop(allDomains)
+        break
       case 'workspace':
+        this.#domains.drop(allDomains)
         this.#groupChanges += 1
         this.#keys.dropWhere(({ workspaceId }) => workspaceId === change.workspaceId)
         this.#endpoints.dropWhere(({ workspaceId }) => workspaceId === change.workspaceId)
@@ -149,6 +169,11 @@ export class Directory {
         this.#groups.clear()
         break
     }
+  }
+
+  async #workspaceSlugs(workspaceId: string): Promise<readonly string[]> {
+    const copy = this.#slugs.peek(workspaceId)
+    return (copy === undefined ? await this.#slugs.get(workspaceId) : copy) ?? []
   }
 
   async #group(groupId: string): Promise<Group | null> {
@@ -174,7 +199,10 @@ export class Directory {
 
 /** What a request is counted by; undefined when the caller's group may not call the slug. */
 function bucketsOf(caller: Caller, slug: string): BucketSet | undefined {
-  if (caller.kind === 'federated') return caller.group.buckets(slug)
+  if (caller.kind === 'federated') {
+    const isWithin = caller.narrowedTo === null || caller.narrowedTo.includes(slug)
+    return isWithin ? caller.group.buckets(slug) : undefined
+  }
   return { hierarchy: caller.workspaceId, buckets: [] }
 }
 

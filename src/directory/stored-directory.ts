@@ -14,6 +14,7 @@ export function storedDirectory(queries: Queries, secretBox: SecretBox): Directo
     groupPath: (groupId) => readGroupPath(queries, groupId),
     endpoint: (slug) => readEndpoint(queries, secretBox, slug),
     slugs: (workspaceId) => readSlugs(queries, workspaceId),
+    domains: () => readDomains(queries),
   }
 }
 
@@ -25,7 +26,7 @@ async function readFederatedKey(queries: Queries, hash: string): Promise<Federat
   const row = await queries
     .selectFrom('federated_keys')
     .innerJoin('workspaces', 'workspaces.id', 'federated_keys.workspace_id')
-    .select(['federated_keys.prefix', 'federated_keys.workspace_id', 'group_id', 'expires_at'])
+    .select(['federated_keys.prefix', 'federated_keys.workspace_id', 'group_id', 'expires_at', 'slugs'])
     .where('hash', '=', hash)
     .where('revoked_at', 'is', null)
     .where('onboarded', '=', 1)
@@ -37,6 +38,7 @@ async function readFederatedKey(queries: Queries, hash: string): Promise<Federat
     workspaceId: row.workspace_id,
     groupId: row.group_id,
     expiresAtMs: row.expires_at,
+    slugs: row.slugs === null ? null : JSON.parse(row.slugs),
   }
 }
 
@@ -93,4 +95,9 @@ async function readSlugs(queries: Queries, workspaceId: string): Promise<string[
     .orderBy('id')
     .execute()
   return rows.map(({ slug }) => slug)
+}
+
+async function readDomains(queries: Queries): Promise<ReadonlyMap<string, string>> {
+  const rows = await queries.selectFrom('domains').select(['hostname', 'workspace_id']).execute()
+  return new Map(rows.map(({ hostname, workspace_id }) => [hostname, workspace_id]))
 }

@@ -107,8 +107,17 @@ export async function identify(
 ): Promise<Identity> {
   const key = presentedKey(incoming.headers.authorization)
   const caller = key === null ? null : await directory.caller(keyHash(key), clock.now())
-  if (caller === null) return { accepted: false, refusal: refusals.unauthorized }
+  const owner = await directory.workspaceOf(hostnameOf(incoming))
+  if (caller === null || (owner !== null && owner !== caller.workspaceId)) {
+    return { accepted: false, refusal: refusals.unauthorized }
+  }
   keyUse.noted(caller.kind, caller.apiKeyPrefix, clock.now())
   if (caller.kind === 'workspace' && !caller.mayCallModels) return { accepted: false, refusal: refusals.forbidden }
   return { accepted: true, caller }
+}
+
+/** The host that the client asked for, without a port. */
+function hostnameOf({ headers: { host = '' } }: IncomingMessage): string {
+  const port = host.lastIndexOf(':')
+  return (port === -1 || host.endsWith(']') ? host : host.slice(0, port)).toLowerCase()
 }

@@ -1,20 +1,25 @@
 import { z } from 'zod'
 import { mintKey } from '../access/api-key.ts'
 import type { Clock } from '../clock.ts'
-import { notFound } from '../errors.ts'
-import { newId } from '../id.ts'
+import { ApiError, invalid } from '../errors.ts'
 import type { ChangeLog } from '../storage/change-log.ts'
 import type { Queries, Transaction } from '../storage/database.ts'
-import { type PageRequest, Pagination, page, pageQuery, pageStart } from '../storage/page.ts'
+import { type PageRequest, Pagination, page, pageQuery } from '../storage/page.ts'
 import type { FederatedKeyRow, WorkspaceRow } from '../storage/tables.ts'
+import { findFederatedKey, insertFederatedKey, selectFederatedKeys, updateFederatedKey } from './federated-key-row.ts'
 import { findGroup } from './group-tree.ts'
-import { owned } from './owned.ts'
 import { defineRoute, type Route } from './route.ts'
 import { Timestamp, timestamp } from './timestamp.ts'
+import { parseUtcTime } from './utc-time.ts'
 
 const name = z.string().max(255).nullable().describe('For people.')
 
-const CreateKeyRequest = z.strictObject({ name: name.default(null) }).meta({ id: 'CreateApiKeyForGroupRequestV1' })
+const CreateKeyRequest = z
+  .strictObject({
+    name: name.default(null),
+    expires_at: Timestamp.nullable().default(null).describe('When the key ends by itself; left out: never.'),
+  })
+  .meta({ id: 'CreateApiKeyForGroupRequestV1' })
 type CreateKeyRequest = z.output<typeof CreateKeyRequest>
 
 const CreatedKey = z
@@ -22,8 +27,24 @@ const CreatedKey = z
   .meta({ id: 'CreateApiKeyForGroupResponseV1' })
 type CreatedKey = z.output<typeof CreatedKey>
 
+const RotateKeyRequest = z
+  .strictObject({
+    grace_seconds: z
+      .int()
+      .min(0)
+      .max(30 * 86_400)
+      .describe('How long the old key still works; 0: not at all.'),
+  })
+  .meta({ id: 'RotateApiKeyRequestV1' })
+
 const KeyInfo = z
-  .object({ prefix: z.string().describe('The public part, before the dot.'), name, created_at: Timestamp })
+  .object({
+    prefix: z.string().describe('The public part, before the dot.'),
+    name,
+    created_at: Timestamp,
+    expires_at: Timestamp.nullable(),
+    last_used_at: Timestamp.nullable().describe('Written every few seconds.'),
+  })
   .meta({ id: 'GatewayKeyInfoV1' })
 type KeyInfo = z.output<typeof KeyInfo>
 
@@ -76,6 +97,23 @@ export function federatedKeyRoutes(parts: FederatedKeyParts): Route[] {
       handler: async ({ workspace, params, queries }) => toKeyInfo(await findKey(workspace.id, params, queries)),
     }),
     defineRoute({
+      method: 'POST',
+      path: `${path}/{api_key_prefix}/rotate`,
+      permission: 'federated-keys:manage',
+      summary: 'Mint a successor, and end the key after a grace',
+      tag,
+      body: RotateKeyRequest,
+      response: CreatedKey,
+      handler: ({ workspace, params, body, transaction }) =>
+        rotateKey(workspace, { ...params, graceMs: body.grace_seconds * 1000 }, { ...parts, transaction }),
+      audit: ({ prefix }, { params }) => ({
+        event_type: 'FEDERATED_KEY_ROTATED',
+        prefix,
+        previous_prefix: params.api_key_prefix,
+        group_id: params.group_id,
+      }),
+    }),
+    defineRoute({
       method: 'DELETE',
       path: `${path}/{api_key_prefix}`,
       permission: 'federated-keys:manage',
@@ -94,47 +132,26 @@ interface WriteParts extends FederatedKeyParts {
 
 async function mintGroupKey(
   workspace: WorkspaceRow,
-  { groupId, name }: CreateKeyRequest & { groupId: string },
-  { transaction, changeLog, clock }: WriteParts,
+  { groupId, name, expires_at }: CreateKeyRequest & { groupId: string },
+  parts: WriteParts,
 ): Promise<CreatedKey> {
-  await findGroup(workspace.id, groupId, transaction.queries)
-  const { key, prefix, hash } = mintKey(workspace.key_prefix)
-  await transaction.queries
-    .insertInto('federated_keys')
-    .values({
-      id: newId(clock.now()),
-      prefix,
-      hash,
-      workspace_id: workspace.id,
-      group_id: groupId,
-      name,
-      created_at: clock.now(),
-      expires_at: null,
-      last_used_at: null,
-      revoked_at: null,
-    })
-    .execute()
-  changeLog.record(transaction, { kind: 'key', hash })
-  return { api_key: key, prefix, name }
+  await findGroup(workspace.id, groupId, parts.transaction.queries)
+  const expiresAtMs = expires_at === null ? null : parseUtcTime('expires_at', expires_at)
+  if (expiresAtMs !== null && expiresAtMs <= parts.clock.now()) {
+    throw invalid('expires_at', 'Must be a time to come.')
+  }
+  const key = mintKey(workspace.key_prefix)
+  await insertFederatedKey({ workspaceId: workspace.id, groupId, key, name, expiresAtMs }, parts)
+  return { api_key: key.key, prefix: key.prefix, name }
 }
 
 async function listKeys(
   workspaceId: string,
-  { groupId, ...request }: PageRequest & { groupId: string },
+  request: PageRequest & { groupId: string },
   queries: Queries,
 ): Promise<Keys> {
-  await findGroup(workspaceId, groupId, queries)
-  const rows = await queries
-    .selectFrom('federated_keys')
-    .selectAll()
-    .where('workspace_id', '=', workspaceId)
-    .where('group_id', '=', groupId)
-    .where('revoked_at', 'is', null)
-    .where('id', '>', pageStart(request))
-    .orderBy('id')
-    .limit(request.limit + 1)
-    .execute()
-  return page(rows, request, toKeyInfo)
+  await findGroup(workspaceId, request.groupId, queries)
+  return page(await selectFederatedKeys(workspaceId, request, queries), request, toKeyInfo)
 }
 
 interface KeyPath {
@@ -142,39 +159,57 @@ interface KeyPath {
   api_key_prefix: string
 }
 
-/** The key's row. One that is revoked, or another group's, is as absent as one that never was. */
-async function findKey(
-  workspaceId: string,
-  { group_id, api_key_prefix }: KeyPath,
-  queries: Queries,
-): Promise<FederatedKeyRow> {
-  await findGroup(workspaceId, group_id, queries)
-  const row = await queries
-    .selectFrom('federated_keys')
-    .selectAll()
-    .where('prefix', '=', api_key_prefix)
-    .where('revoked_at', 'is', null)
-    .executeTakeFirst()
-  const key = owned(workspaceId, row, 'key')
-  if (key.group_id !== group_id) throw notFound('key')
-  return key
+async function findKey(workspaceId: string, keyPath: KeyPath, queries: Queries): Promise<FederatedKeyRow> {
+  await findGroup(workspaceId, keyPath.group_id, queries)
+  return findFederatedKey(workspaceId, { groupId: keyPath.group_id, prefix: keyPath.api_key_prefix }, queries)
 }
 
-async function revokeKey(
-  workspaceId: string,
-  keyPath: KeyPath,
-  { transaction, changeLog, clock }: WriteParts,
-): Promise<KeyTombstone> {
-  const { id, prefix, hash } = await findKey(workspaceId, keyPath, transaction.queries)
-  await transaction.queries
-    .updateTable('federated_keys')
-    .set({ revoked_at: clock.now() })
-    .where('id', '=', id)
-    .execute()
-  changeLog.record(transaction, { kind: 'key', hash })
-  return { prefix }
+/** The successor may do what the old key may, and ends when it would have ended. */
+async function rotateKey(
+  workspace: WorkspaceRow,
+  { graceMs, ...keyPath }: KeyPath & { graceMs: number },
+  parts: WriteParts,
+): Promise<CreatedKey> {
+  const old = await findKey(workspace.id, keyPath, parts.transaction.queries)
+  const nowMs = parts.clock.now()
+  if (old.successor_prefix !== null) {
+    throw new ApiError('VALIDATION_ERROR', {
+      message: `This key has been rotated already; its successor is ${old.successor_prefix}.`,
+    })
+  }
+  if (old.expires_at !== null && old.expires_at <= nowMs) {
+    throw new ApiError('VALIDATION_ERROR', { message: 'This key has expired; mint a new one.' })
+  }
+  const key = mintKey(workspace.key_prefix)
+  await insertFederatedKey(
+    {
+      workspaceId: workspace.id,
+      groupId: old.group_id,
+      key,
+      name: old.name,
+      expiresAtMs: old.expires_at,
+      slugs: old.slugs === null ? null : JSON.parse(old.slugs),
+    },
+    parts,
+  )
+  const endsAtMs = Math.min(nowMs + graceMs, old.expires_at ?? Number.MAX_SAFE_INTEGER)
+  const ending = graceMs === 0 ? { revoked_at: nowMs } : { expires_at: endsAtMs }
+  await updateFederatedKey(old, { ...ending, successor_prefix: key.prefix }, parts)
+  return { api_key: key.key, prefix: key.prefix, name: old.name }
 }
 
-function toKeyInfo({ prefix, name, created_at }: FederatedKeyRow): KeyInfo {
-  return { prefix, name, created_at: timestamp(created_at) }
+async function revokeKey(workspaceId: string, keyPath: KeyPath, parts: WriteParts): Promise<KeyTombstone> {
+  const key = await findKey(workspaceId, keyPath, parts.transaction.queries)
+  await updateFederatedKey(key, { revoked_at: parts.clock.now() }, parts)
+  return { prefix: key.prefix }
+}
+
+function toKeyInfo({ prefix, name, created_at, expires_at, last_used_at }: FederatedKeyRow): KeyInfo {
+  return {
+    prefix,
+    name,
+    created_at: timestamp(created_at),
+    expires_at: expires_at === null ? null : timestamp(expires_at),
+    last_used_at: last_used_at === null ? null : timestamp(last_used_at),
+  }
 }

@@ -1,6 +1,7 @@
 import { z } from 'zod'
 import type { CounterStore, DayUsage } from '../limits/counter-store.ts'
 import { effectiveModels, type LimitType } from '../limits/effective-limits.ts'
+import { findUser } from './federated-user-row.ts'
 import { findPath, type GroupPath } from './group-tree.ts'
 import { EffectiveUsageLimit } from './model-config.ts'
 import { defineRoute, type Route } from './route.ts'
@@ -36,6 +37,18 @@ export function groupUsageRoutes({ counters }: GroupUsageParts): Route[] {
       response: GroupUsage,
       handler: async ({ workspace, params, queries }) =>
         groupUsage(await findPath(workspace.id, params.group_id, queries), counters),
+    }),
+    defineRoute({
+      method: 'GET',
+      path: '/v1/gateway/users/{user_id}/usage',
+      permission: 'groups:view',
+      summary: "Get a user's usage today, by its usage limits",
+      tag: 'Federated users',
+      response: GroupUsage,
+      handler: async ({ workspace, params, queries }) => {
+        const user = await findUser(workspace.id, params.user_id, queries)
+        return groupUsage(await findPath(workspace.id, user.id, queries), counters)
+      },
     }),
   ]
 }

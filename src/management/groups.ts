@@ -153,14 +153,14 @@ export function groupRoutes(parts: GroupParts): Route[] {
   ]
 }
 
-interface WriteParts extends GroupParts {
+export interface GroupWriteParts extends GroupParts {
   transaction: Transaction
 }
 
-async function createGroup(
+export async function createGroup(
   workspaceId: string,
   { metadata, models, hierarchy }: CreateGroupRequest,
-  { transaction, changeLog, clock }: WriteParts,
+  { transaction, changeLog, clock }: GroupWriteParts,
 ): Promise<Group> {
   const parentId = hierarchy.parent_group_id
   const ancestors = parentId === null ? [] : await findPath(workspaceId, parentId, transaction.queries)
@@ -208,10 +208,10 @@ async function listGroups(
   return page(rows, request, (row) => toGroup(pathOf(row)))
 }
 
-async function updateGroup(
+export async function updateGroup(
   workspaceId: string,
   { id, metadata, models }: UpdateGroupRequest & { id: string },
-  { transaction, changeLog }: WriteParts,
+  { transaction, changeLog }: GroupWriteParts,
 ): Promise<Group> {
   const [group, ...ancestors] = await findPath(workspaceId, id, transaction.queries)
   const changed: StoredGroup = {
@@ -226,10 +226,10 @@ async function updateGroup(
   return toGroup([changed, ...ancestors])
 }
 
-async function deleteGroup(
+export async function deleteGroup(
   workspaceId: string,
   id: string,
-  { transaction, changeLog, clock }: WriteParts,
+  { transaction, changeLog, clock }: GroupWriteParts,
 ): Promise<GroupTombstone> {
   const { queries } = transaction
   const { name, external_entity_id } = await findGroup(workspaceId, id, queries)

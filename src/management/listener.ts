@@ -1,20 +1,24 @@
 import { randomUUID } from 'node:crypto'
 import swagger from '@fastify/swagger'
 import apiReference, { type FastifyApiReferenceOptions } from '@scalar/fastify-api-reference'
-import Fastify, { type FastifyInstance, type FastifyRequest } from 'fastify'
+import Fastify, { type FastifyInstance } from 'fastify'
 import { keyHash } from '../access/api-key.ts'
 import type { KeyUse } from '../access/key-use.ts'
-import { ApiError, notFound } from '../errors.ts'
+import { notFound } from '../errors.ts'
 import type { CounterStore } from '../limits/counter-store.ts'
 import type { Log } from '../log.ts'
 import type { Metrics } from '../metrics.ts'
 import type { ChangeLog } from '../storage/change-log.ts'
 import type { Database } from '../storage/database.ts'
 import { auditLogRoutes } from './audit-logs.ts'
+import { mountDomainCheck } from './domain-check.ts'
+import { domainRoutes } from './domains.ts'
 import { endpointRoutes } from './endpoints.ts'
 import { answerMalformedHttp, errorAnswer, toApiError } from './error-answers.ts'
 import { type EventParts, eventRoutes } from './events.ts'
 import { federatedKeyRoutes } from './federated-keys.ts'
+import { federatedUserKeyRoutes } from './federated-user-keys.ts'
+import { federatedUserRoutes } from './federated-users.ts'
 import { groupUsageRoutes } from './group-usage.ts'
 import { groupRoutes } from './groups.ts'
 import { type MetricsParts, metricsRoutes } from './metrics-page.ts'
@@ -23,6 +27,8 @@ import { mountRoutes } from './mount-routes.ts'
 import { openApiOptions } from './openapi.ts'
 import { mountPages } from './pages.ts'
 import { peopleRoutes } from './people.ts'
+import { acceptJson } from './received-bytes.ts'
+import { registerKeyRoutes } from './register-key.ts'
 import type { Route } from './route.ts'
 import { secretRoutes } from './secrets.ts'
 import { teamRoutes } from './teams.ts'
@@ -90,7 +96,7 @@ export async function openManagementListener(parts: ManagementParts): Promise<Fa
   server.setNotFoundHandler(() => {
     throw notFound('route')
   })
-  acceptEmptyJson(server)
+  acceptJson(server)
 
   await server.register(swagger, openApiOptions)
   await server.register((scope, _options, done) => {
@@ -98,6 +104,7 @@ export async function openManagementListener(parts: ManagementParts): Promise<Fa
     done()
   })
   mountPages(server, parts)
+  mountDomainCheck(server, parts)
   await server.register(apiReference, apiReferenceOptions)
   await server.ready()
   return server
@@ -124,6 +131,10 @@ function routes(parts: ManagementParts): Route[] {
     ...groupRoutes(parts),
     ...groupUsageRoutes(parts),
     ...federatedKeyRoutes(parts),
+    ...registerKeyRoutes(parts),
+    ...federatedUserRoutes(parts),
+    ...federatedUserKeyRoutes(parts),
+    ...domainRoutes(parts),
     ...workspaceKeyRoutes(parts),
     ...teamRoutes(parts),
     ...peopleRoutes(parts),
@@ -135,21 +146,4 @@ function routes(parts: ManagementParts): Route[] {
     ...auditLogRoutes(),
     ...metricsRoutes(parts),
   ]
-}
-
-/** Many clients name a content type where they send no body: an empty one counts as none. */
-function acceptEmptyJson(server: FastifyInstance): void {
-  server.removeContentTypeParser('application/json')
-  server.addContentTypeParser(
-    'application/json',
-    { parseAs: 'string' },
-    async (_request: FastifyRequest, body: string) => {
-      if (body === '') return undefined
-      try {
-        return JSON.parse(body)
-      } catch (cause) {
-        throw new ApiError('VALIDATION_ERROR', { message: 'The request body is not valid JSON.', cause })
-      }
-    },
-  )
 }

@@ -11,6 +11,7 @@ import { authenticate, type Caller } from './authentication.ts'
 import { schemaError } from './error-answers.ts'
 import { answerOnce, type IdempotencyParts } from './idempotency.ts'
 import { routeSchema } from './openapi.ts'
+import { receivedBytes } from './received-bytes.ts'
 import { RequestRate } from './request-rate.ts'
 import type { Route } from './route.ts'
 
@@ -77,7 +78,8 @@ async function serveOutside(
   { database, clock }: { database: Database; clock: Clock },
 ): Promise<unknown> {
   const { params, query, body, headers } = request
-  const input = { params, query, body, ...caller, queries: database.queries }
+  const received = { bytes: receivedBytes(request), headers }
+  const input = { params, query, body, received, ...caller, queries: database.queries }
   const result = await route.serve(input)
   const events = route.audit(result, input)
   if (events.length > 0) {
@@ -95,7 +97,8 @@ async function write(
   { transaction, clock, secretBox }: IdempotencyParts,
 ): Promise<unknown> {
   const { params, query, body, headers } = request
-  const input = { params, query, body, ...(await lockWorkspace(caller, transaction)), transaction }
+  const received = { bytes: receivedBytes(request), headers }
+  const input = { params, query, body, received, ...(await lockWorkspace(caller, transaction)), transaction }
   const serve = async () => {
     const result = await route.serve(input)
     await recordAudit(transaction, { events: route.audit(result, input), caller, client: auditClient(headers), clock })

@@ -1,3 +1,4 @@
+import type { IncomingHttpHeaders } from 'node:http'
 import { z } from 'zod'
 import type { OperatorPermission, Permission } from '../access/permissions.ts'
 import type { ErrorCode } from '../errors.ts'
@@ -100,8 +101,15 @@ export type RouteInput<
   params: PathParameters<Path>
   query: z.output<z.ZodObject<Query>>
   body: z.output<Body>
+  received: Received
 } & (Needed extends OperatorPermission ? OperatorCaller : WorkspaceCaller) &
   (Held extends 'none' ? { queries: Queries } : { transaction: Transaction })
+
+/** The request as it came, for a route whose caller signs it. */
+export interface Received {
+  bytes: Buffer
+  headers: IncomingHttpHeaders
+}
 
 /** A route whose types have done their work: what the listener serves and the OpenAPI document lists. */
 export interface Route {

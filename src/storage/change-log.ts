@@ -8,6 +8,8 @@ export type Change =
   | { kind: 'group'; groupId: string }
   /** Endpoints, models or secrets of a workspace: where its slugs lead. */
   | { kind: 'routing'; workspaceId: string }
+  /** Which workspace a hostname belongs to. */
+  | { kind: 'domains' }
 
 export type ChangeListener = (change: Change) => void | Promise<void>
 

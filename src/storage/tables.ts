@@ -15,6 +15,7 @@ export interface Tables {
   endpoints: EndpointRow
   groups: GroupRow
   federated_keys: FederatedKeyRow
+  domains: DomainRow
   events: EventRow
   usage_daily: UsageDailyRow
   ledger_heads: LedgerHeadRow
@@ -127,6 +128,18 @@ export interface FederatedKeyRow {
   expires_at: number | null
   last_used_at: number | null
   revoked_at: number | null
+  /** The slugs that the key is narrowed to, as JSON; null: it follows its group. */
+  slugs: string | null
+  /** The key that has taken this one's place. */
+  successor_prefix: string | null
+}
+
+/** A hostname on which only the keys of its workspace are known (contract §16). */
+export interface DomainRow {
+  id: string
+  workspace_id: string
+  hostname: string
+  created_at: number
 }
 
 /** One billing event: the record itself (contract §14). Rows are only ever added, and removed by retention. */

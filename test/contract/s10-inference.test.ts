@@ -112,7 +112,26 @@ describe('a workspace key', () => {
     for (const one of [key, personal]) assert.equal((await list(one)).status, 200)
     await gateway.manage('DELETE', `/v1/api_keys/${publicPrefix(key)}`)
     await gateway.manage('DELETE', `/v1/users/${person.id}`)
-    for (const one of [key, personal]) assert.equal((await list(one)).status, 401)
+    const unknown = await (await list(`${publicPrefix(key)}.nobody-has-this-secret`)).text()
+    for (const one of [key, personal]) {
+      const answer = await list(one)
+      assert.equal(answer.status, 401)
+      assert.equal(await answer.text(), unknown)
+    }
+  })
+
+  test('is a 403 while its workspace is not onboarded', async () => {
+    const other = await gateway.manage<{ id: string; api_key: string }>('POST', '/v1/operator/workspaces', {
+      name: 'b',
+    })
+    for (const [onboarded, status] of [
+      [true, 200],
+      [false, 403],
+      [true, 200],
+    ] as const) {
+      await gateway.manage('PATCH', `/v1/operator/workspaces/${other.id}`, { onboarded })
+      assert.equal((await list(other.api_key)).status, status)
+    }
   })
 
   test('sees an endpoint as soon as it exists, and no longer once it is gone', async () => {

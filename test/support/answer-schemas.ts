@@ -64,13 +64,14 @@ export class AnswerSchemas {
     this.#validate(`api#/${pointer.map(escapePointer).join('/')}`, body, name)
   }
 
-  /** The path of the document that a request's path stands for. */
+  /** The path of the document that a request's path stands for; one without parameters goes before one with. */
   template(path: string): string | null {
     const given = path.split('?')[0] ?? path
-    const templates = Object.keys(this.document.paths).filter((template) =>
+    const fitting = Object.keys(this.document.paths).filter((template) =>
       new RegExp(`^${template.replaceAll(/\{\w+\}/g, '[^/]+')}$`).test(given),
     )
-    return templates.find((template) => template === given) ?? templates[0] ?? null
+    const parameters = (template: string) => template.split('{').length
+    return fitting.sort((one, other) => parameters(one) - parameters(other))[0] ?? null
   }
 
   #validate(reference: string, body: unknown, name: string): void {

@@ -4,6 +4,8 @@ import type { Lab } from './management-client.ts'
 /** Bodies that routes take, by method and path of the document, where `{}` will not do. */
 export const validBodies: Record<string, object> = {
   'PATCH /v1/gateway/groups/{group_id}': { metadata: { name: null } },
+  'POST /v1/gateway/groups/{group_id}/api_keys/register': { key: 'a'.repeat(40) },
+  'POST /v1/gateway/groups/{group_id}/api_keys/{api_key_prefix}/rotate': { grace_seconds: 60 },
   'POST /v1/teams/{team_id}/secrets': { name: 'a', value: 'b' },
   'POST /v1/teams/{team_id}/api_keys': { type: 'WORKSPACE_INVOKE' },
   'PATCH /v1/api_keys/{api_key_prefix}': { name: 'a' },
@@ -42,6 +44,9 @@ export async function resourcesOf(lab: Lab, suffix = 'first'): Promise<LabResour
     name: `key ${suffix}`,
   })
   const webhook = await lab.ok<{ id: string }>('POST /v1/gateway/webhooks', { url: `http://127.0.0.1:9/${suffix}` })
+  const domain = await lab.ok<{ id: string }>('POST /v1/gateway/domains', {
+    hostname: `${suffix}.${lab.orgPrefix}.example.com`,
+  })
   const team = await lab.ok<{ id: string }>('POST /v1/teams', { name: `team ${suffix}` })
   const person = await lab.ok<{ id: string }>('POST /v1/users', { email: `${suffix}@example.com` })
   const workspaceKey = await lab.ok<{ api_key: string }>('POST /v1/api_keys', {
@@ -59,6 +64,8 @@ export async function resourcesOf(lab: Lab, suffix = 'first'): Promise<LabResour
     api_key_prefix: federatedKey.prefix,
     webhook_id: webhook.id,
     team_id: team.id,
+    domain_id: domain.id,
+    '/v1/gateway/users/ user_id': group.id,
     '/v1/users/ user_id': person.id,
     '/v1/api_keys/ api_key_prefix': prefixOf(workspaceKey.api_key),
   }

@@ -4,6 +4,7 @@ import { webhooks } from './0002-webhooks.ts'
 import { identity } from './0003-identity.ts'
 import { idempotency } from './0004-idempotency.ts'
 import { retention } from './0005-retention.ts'
+import { customers } from './0006-customers.ts'
 
 /** Applied in the order of their names, each once; a name never changes after a release. */
 export const migrations: Record<string, Migration> = {
@@ -12,4 +13,5 @@ export const migrations: Record<string, Migration> = {
   '0003-identity': identity,
   '0004-idempotency': idempotency,
   '0005-retention': retention,
+  '0006-customers': customers,
 }
