@@ -29,6 +29,8 @@ const likely: Record<string, fc.Arbitrary<unknown>> = {
   targets: fc.array(fc.oneof(aModel, fc.constant(hosted)), { minLength: 1, maxLength: 5 }),
   external_entity_id: fc.constantFrom('customer-1', 'customer-2', 'customer-3', 'customer-4', ''),
   hierarchy: fc.constant({}),
+  hostname: fc.constantFrom('a.example.com', 'b.example.com', 'localhost', 'no host'),
+  status: fc.constantFrom('dead', 'pending', 'open'),
   start_time: fc.constantFrom('2020-01-01T00:00:00Z', '2020-02-30T00:00:00Z', 'yesterday'),
 }
 
