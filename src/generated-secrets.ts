@@ -21,9 +21,14 @@ export function keptOperatorKey(dataDir: string): string {
 /** The master key that the data folder keeps, made on first use. Without it stored secrets cannot be read. */
 export function keptMasterKey(dataDir: string): Buffer {
   return Buffer.from(
-    kept(join(dataDir, 'master-key'), () => randomBytes(32).toString('base64')),
+    kept(masterKeyPath(dataDir), () => randomBytes(32).toString('base64')),
     'base64',
   )
+}
+
+/** Where the data folder keeps the master key. */
+export function masterKeyPath(dataDir: string): string {
+  return join(dataDir, 'master-key')
 }
 
 function kept(path: string, make: () => string): string {

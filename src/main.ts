@@ -1,7 +1,12 @@
 #!/usr/bin/env node
-import { Command } from 'commander'
+import { Command, CommanderError } from 'commander'
+import { addAccountCommands } from './cli/account.ts'
+import { addApiKeyCommands } from './cli/api-keys.ts'
+import { CommandFailure, exitCodes } from './cli/command-failure.ts'
 import { startDemo } from './cli/demo.ts'
-import { ledgerCommand } from './cli/ledger.ts'
+import { addLedgerCommands } from './cli/ledger.ts'
+import { addMasterKeyCommands } from './cli/master-key.ts'
+import { addTeamCommands } from './cli/teams.ts'
 import { processEnvironment, readConfig, type Setting, settings } from './config.ts'
 import { StartError } from './errors.ts'
 import { type RunningServer, serve } from './serve.ts'
@@ -9,6 +14,8 @@ import { type RunningServer, serve } from './serve.ts'
 const program = new Command('tollgate')
   .description('A self-hosted gateway with which an AI lab sells its models.')
   .showHelpAfterError()
+  // Commander would end the process by itself; the exit code is ours to say, below.
+  .exitOverride()
 
 const serveCommand = program.command('serve').description('Serve inference and management until SIGTERM.')
 for (const setting of Object.values(settings)) serveCommand.option(`${flagOf(setting)} <value>`, describe(setting))
@@ -29,14 +36,24 @@ program
     await demo[Symbol.asyncDispose]()
   })
 
-program.addCommand(ledgerCommand())
+addLedgerCommands(program)
+addAccountCommands(program)
+addApiKeyCommands(program)
+addTeamCommands(program)
+addMasterKeyCommands(program)
 
 try {
   await program.parseAsync()
 } catch (error) {
-  if (!(error instanceof StartError)) throw error
+  process.exitCode = exitCodeFor(error)
+}
+
+/** Tells what went wrong, where nobody has yet, and what to exit with. */
+function exitCodeFor(error: unknown): number {
+  if (error instanceof CommanderError) return error.exitCode === 0 ? exitCodes.ok : exitCodes.usage
+  if (!(error instanceof StartError || error instanceof CommandFailure)) throw error
   process.stderr.write(`tollgate: ${error.message}\n`)
-  process.exitCode = 1
+  return error instanceof CommandFailure ? exitCodes[error.kind] : exitCodes.failure
 }
 
 /** Says that the server listens: in one line of JSON on stdout for programs, in words on stderr for people. */

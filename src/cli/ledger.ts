@@ -1,6 +1,6 @@
 import { once } from 'node:events'
 import { join } from 'node:path'
-import { Command, InvalidArgumentError, Option } from 'commander'
+import { type Command, InvalidArgumentError, Option } from 'commander'
 import { processEnvironment, readConfig } from '../config.ts'
 import { type ExportFormat, exportFormats, exportLedger } from '../ledger/export.ts'
 import { type Disagreement, verifyLedger } from '../ledger/verify.ts'
@@ -8,8 +8,8 @@ import { type Database, openEmbeddedDatabase } from '../storage/database.ts'
 import { table } from './table.ts'
 
 /** `tollgate ledger`: what an auditor asks of the record. Reads the database itself, beside a running server. */
-export function ledgerCommand(): Command {
-  const command = new Command('ledger').description('Verify and export the billing record.')
+export function addLedgerCommands(program: Command): void {
+  const command = program.command('ledger').description('Verify and export the billing record.')
   command
     .command('verify')
     .description('Recompute positions, sequences, daily usage and delivery positions; exit code 1 on any disagreement.')
@@ -36,7 +36,6 @@ export function ledgerCommand(): Command {
       })
       for await (const text of texts) if (!process.stdout.write(text)) await once(process.stdout, 'drain')
     })
-  return command
 }
 
 interface ExportOptions {
