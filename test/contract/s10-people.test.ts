@@ -8,13 +8,7 @@ import {
   type Page,
   startManagement,
 } from '../support/management-client.ts'
-
-interface Key {
-  prefix: string
-  name: string | null
-  team_name: string | null
-  owner: { email: string | null } | null
-}
+import { keysOf, mintFor } from '../support/workspace-keys.ts'
 
 interface Person {
   id: string
@@ -31,11 +25,7 @@ describe('people', () => {
   })
   after(() => management[Symbol.asyncDispose]())
 
-  const keysOf = async (caller: ManagementClient) => (await caller.ok<{ keys: Key[] }>('GET /v1/api_keys')).keys
-  const mint = async (caller: ManagementClient, body: object, path = '/v1/api_keys') => {
-    const { api_key } = await caller.ok<{ api_key: string }>(`POST ${path}`, body)
-    return Object.assign(management.caller(api_key), { key: api_key, prefix: publicPrefix(api_key) })
-  }
+  const mint = (caller: ManagementClient, body: object) => mintFor({ management, caller }, body)
   const invite = (caller: ManagementClient, email: string, role: string) =>
     caller.ok<Person>('POST /v1/users', { email, role })
   test('an address is invited once, however it is written; the workspace has an account of its own', async () => {

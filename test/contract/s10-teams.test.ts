@@ -2,13 +2,7 @@ import assert from 'node:assert/strict'
 import { after, before, describe, test } from 'node:test'
 import { publicPrefix } from '../../src/access/api-key.ts'
 import { type Lab, type Management, type ManagementClient, startManagement } from '../support/management-client.ts'
-
-interface Key {
-  prefix: string
-  name: string | null
-  team_name: string | null
-  owner: { email: string | null } | null
-}
+import { keysOf, mintFor } from '../support/workspace-keys.ts'
 
 describe('teams', () => {
   let management: Management
@@ -19,11 +13,9 @@ describe('teams', () => {
   })
   after(() => management[Symbol.asyncDispose]())
 
-  const keysOf = async (caller: ManagementClient) => (await caller.ok<{ keys: Key[] }>('GET /v1/api_keys')).keys
-  const mint = async (caller: ManagementClient, body: object, path = '/v1/api_keys') => {
-    const { api_key } = await caller.ok<{ api_key: string }>(`POST ${path}`, body)
-    return Object.assign(management.caller(api_key), { key: api_key, prefix: publicPrefix(api_key) })
-  }
+  const mint = (caller: ManagementClient, body: object, path?: string) =>
+    mintFor({ management, caller }, body, path)
+
   test('every workspace has a default team, which stays', async () => {
     lab = await management.lab()
     const { teams } = await lab.ok<{ teams: { id: string; name: string; default: boolean }[] }>('GET /v1/teams')

@@ -1,20 +1,9 @@
 import assert from 'node:assert/strict'
 import { after, before, describe, test } from 'node:test'
-import { keyHash, publicPrefix } from '../../src/access/api-key.ts'
+import { keyHash } from '../../src/access/api-key.ts'
 import { workspaceKeyTypes } from '../../src/access/permissions.ts'
 import { type Lab, type Management, type ManagementClient, startManagement } from '../support/management-client.ts'
-
-interface Key {
-  prefix: string
-  name: string | null
-  type: string
-  model_ids: string[] | null
-  environments: string[] | null
-  team_name: string | null
-  owner: { user_id: string; email: string | null; name: string | null } | null
-  created_at: string
-  last_used_at: string | null
-}
+import { keysOf, type ListedKey, mintFor } from '../support/workspace-keys.ts'
 
 describe('workspace keys', () => {
   let management: Management
@@ -25,11 +14,7 @@ describe('workspace keys', () => {
   })
   after(() => management[Symbol.asyncDispose]())
 
-  const keysOf = async (caller: ManagementClient) => (await caller.ok<{ keys: Key[] }>('GET /v1/api_keys')).keys
-  const mint = async (caller: ManagementClient, body: object) => {
-    const { api_key } = await caller.ok<{ api_key: string }>('POST /v1/api_keys', body)
-    return Object.assign(management.caller(api_key), { key: api_key, prefix: publicPrefix(api_key) })
-  }
+  const mint = (caller: ManagementClient, body: object) => mintFor({ management, caller }, body)
   const modelOf = async (owner: Lab) =>
     (
       await owner.ok<{ id: string }>('POST /v1/models', {
@@ -82,7 +67,7 @@ describe('workspace keys', () => {
       await lab.invalid('name', 'POST /v1/api_keys', { type: 'WORKSPACE_INVOKE', name })
       await lab.invalid('name', `PATCH /v1/api_keys/${prefix}`, { name })
     }
-    const renamed = await lab.ok<Key>(`PATCH /v1/api_keys/${prefix}`, { name: 'web-2' })
+    const renamed = await lab.ok<ListedKey>(`PATCH /v1/api_keys/${prefix}`, { name: 'web-2' })
     assert.equal(renamed.name, 'web-2')
     assert.equal((await keysOf(lab)).at(-1)?.name, 'web-2')
   })
