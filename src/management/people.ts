@@ -12,7 +12,7 @@ import type { WorkspaceCaller } from './authentication.ts'
 import { findPerson } from './person-row.ts'
 import { defineRoute, type Route } from './route.ts'
 import { Timestamp, timestamp } from './timestamp.ts'
-import { revokeWorkspaceKeys } from './workspace-key-row.ts'
+import { revokeKeysOf } from './workspace-key-row.ts'
 
 const Role = z
   .enum(personRoles)
@@ -204,14 +204,7 @@ async function removePerson(
   const { queries } = transaction
   const { email, role } = await findInvited(workspace.id, id, queries)
   refuseOwnerRole(actor, role)
-  const keys = await queries
-    .selectFrom('workspace_keys')
-    .selectAll()
-    .where('workspace_id', '=', workspace.id)
-    .where('person_id', '=', id)
-    .where('revoked_at', 'is', null)
-    .execute()
-  await revokeWorkspaceKeys(keys, { transaction, changeLog, clock })
+  await revokeKeysOf({ workspaceId: workspace.id, column: 'person_id', id }, { transaction, changeLog, clock })
   await queries.deleteFrom('people').where('id', '=', id).execute()
   return { id, email, deleted_at: timestamp(clock.now()) }
 }

@@ -10,7 +10,7 @@ import type { WorkspaceCaller } from './authentication.ts'
 import { defineRoute, type Route } from './route.ts'
 import { defaultTeam, findTeam } from './team-row.ts'
 import { Timestamp, timestamp } from './timestamp.ts'
-import { revokeWorkspaceKeys } from './workspace-key-row.ts'
+import { revokeKeysOf } from './workspace-key-row.ts'
 
 const name = z.string().min(1).max(255)
 
@@ -134,14 +134,7 @@ async function deleteTeam(
   if (is_default === 1) {
     throw new ApiError('VALIDATION_ERROR', { message: 'The default team stays for as long as its workspace.' })
   }
-  const keys = await queries
-    .selectFrom('workspace_keys')
-    .selectAll()
-    .where('workspace_id', '=', caller.workspace.id)
-    .where('team_id', '=', id)
-    .where('revoked_at', 'is', null)
-    .execute()
-  await revokeWorkspaceKeys(keys, { transaction, changeLog, clock })
+  await revokeKeysOf({ workspaceId: caller.workspace.id, column: 'team_id', id }, { transaction, changeLog, clock })
   const heir = await defaultTeam(caller.workspace.id, queries)
   await queries.updateTable('secrets').set({ team_id: heir.id }).where('team_id', '=', id).execute()
   await queries.deleteFrom('teams').where('id', '=', id).execute()

@@ -55,3 +55,18 @@ export async function revokeWorkspaceKeys(
     changeLog.record(transaction, { kind: 'key', hash })
   }
 }
+
+/** Ends all keys of a team, or of a person. */
+export async function revokeKeysOf(
+  { workspaceId, column, id }: { workspaceId: string; column: 'team_id' | 'person_id'; id: string },
+  parts: RowParts,
+): Promise<void> {
+  const rows = await parts.transaction.queries
+    .selectFrom('workspace_keys')
+    .selectAll()
+    .where('workspace_id', '=', workspaceId)
+    .where(column, '=', id)
+    .where('revoked_at', 'is', null)
+    .execute()
+  await revokeWorkspaceKeys(rows, parts)
+}

@@ -13,8 +13,7 @@ describe('teams', () => {
   })
   after(() => management[Symbol.asyncDispose]())
 
-  const mint = (caller: ManagementClient, body: object, path?: string) =>
-    mintFor({ management, caller }, body, path)
+  const mint = (caller: ManagementClient, body: object, path?: string) => mintFor({ management, caller }, body, path)
 
   test('every workspace has a default team, which stays', async () => {
     lab = await management.lab()
