@@ -48,10 +48,11 @@ describe('keys that are registered, rotated and expire', () => {
     })
     return { status: response.status, body: (await response.json()) as { ok?: boolean; message?: string } }
   }
-  const register = (key: string, { body = JSON.stringify({ key, name: 'own' }), signed = body } = {}) =>
-    post(`${keys()}/register`, body, {
-      'x-baseten-signature': sign(null, Buffer.from(signed), privateKey).toString('base64'),
-    })
+  const register = (key: string, given: { body?: string; signed?: string } = {}) => {
+    const body = given.body ?? JSON.stringify({ key, name: 'own' })
+    const signature = sign(null, Buffer.from(given.signed ?? body), privateKey)
+    return post(`${keys()}/register`, body, { 'x-baseten-signature': signature.toString('base64') })
+  }
 
   test('registering needs a public key', async () => {
     const refused = await register(randomBytes(30).toString('hex'))
