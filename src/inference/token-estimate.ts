@@ -20,17 +20,25 @@ export class TokenEstimate {
   /** More of what the model wrote. */
   addOutput(text: string): void {
     if (text === '') return
-    this.#outputTokens = this.#outputTokens.then(async (counted) => counted + (await countTokens(text)))
+    this.#outputTokens = this.#outputTokens.then(async (counted) => counted + (await count(text)))
   }
 
   /** The prompt, and all output added so far. */
   async tokens(): Promise<TokenCounts> {
     return {
-      inputTokens: await countTokens(promptText(this.#request, this.#api)),
+      inputTokens: await count(promptText(this.#request, this.#api)),
       outputTokens: await this.#outputTokens,
       cachedInputTokens: 0,
     }
   }
+}
+
+/** English has about so many characters to a token. */
+const charactersPerToken = 4
+
+/** The event is written also when the tokenizer's thread has died: the figure is then rougher, and estimated anyway. */
+function count(text: string): Promise<number> {
+  return countTokens(text).catch(() => Math.ceil(text.length / charactersPerToken))
 }
 
 /** What a model reads of a prompt: its texts, without the JSON around them and without what is no text. */

@@ -1,9 +1,7 @@
 import assert from 'node:assert/strict'
-import { execFileSync, spawn } from 'node:child_process'
-import { once } from 'node:events'
+import { execFileSync } from 'node:child_process'
 import { rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { createInterface } from 'node:readline'
 import { test } from 'node:test'
 import { setTimeout as delay } from 'node:timers/promises'
 import { verifyLedger } from '../../src/ledger/verify.ts'
@@ -11,10 +9,10 @@ import { openEmbeddedDatabase } from '../../src/storage/database.ts'
 import { startReceiver } from '../delivery/receiver.ts'
 import { temporaryFolder } from '../ledger/temporary-folder.ts'
 import { type MockUpstream, startMockUpstream } from '../support/mock-upstream.ts'
+import { type ServedProcess, startServed, workspaceKey } from '../support/served-process.ts'
 import { until } from '../support/until.ts'
 
 const slug = 'acme/model'
-const workspaceKey = 'wk_test.0123456789abcdef0123456789abcdef'
 const kills = 20
 const stops = 3
 
@@ -31,9 +29,9 @@ test('killed, stopped and run out of disk, the server loses no event of a comple
   })
   const upstream = started.use(await startMockUpstream({ script: { promptTokens: 10, completionTokens: 20 } }))
   const receiver = started.use(await startReceiver())
-  let server = await startServer(disk.path)
+  let server = await startServed(disk.path)
   started.defer(async () => {
-    await server.end('SIGKILL')
+    await server.kill()
   })
   const { groupId, key } = await setUp(server, { upstream, webhookUrl: receiver.url })
 
@@ -54,13 +52,13 @@ test('killed, stopped and run out of disk, the server loses no event of a comple
   for (let kill = 0; kill < kills; kill++) {
     await progress(20)
     await delay(Math.random() * 60)
-    await server.end('SIGKILL')
-    server = await startServer(disk.path)
+    await server.kill()
+    server = await startServed(disk.path)
   }
   for (let stop = 0; stop < stops; stop++) {
     await progress(20)
-    assert.equal(await server.end('SIGTERM'), 0, 'a stop that was asked for ends with exit code 0')
-    server = await startServer(disk.path)
+    assert.equal(await server.stop(), 0, 'a stop that was asked for ends with exit code 0')
+    server = await startServed(disk.path)
   }
   await progress(20)
   disk.fill()
@@ -99,7 +97,7 @@ test('killed, stopped and run out of disk, the server loses no event of a comple
   const used = Object.fromEntries((usage[slug] ?? []).map(({ type, current_usage }) => [type, current_usage]))
   assert.deepEqual(used, { REQUEST: recorded.length, TOKEN: tokens }, "the day's counters are the sum of the record")
 
-  assert.equal(await server.end('SIGTERM'), 0)
+  assert.equal(await server.stop(), 0)
   await using database = await openEmbeddedDatabase(join(disk.path, 'tollgate.db'))
   assert.deepEqual(await Array.fromAsync(verifyLedger(database.queries)), [])
 })
@@ -115,43 +113,7 @@ interface Recorded {
   tokens: { inputTokens: number; outputTokens: number }
 }
 
-interface Server {
-  inference: string
-  management: string
-  /** Ends the process; resolves with its exit code, null when the signal ended it. */
-  end(signal: 'SIGKILL' | 'SIGTERM'): Promise<number | null>
-}
-
-async function startServer(dataDir: string): Promise<Server> {
-  const child = spawn(process.execPath, [join(import.meta.dirname, '../../src/main.ts'), 'serve'], {
-    env: {
-      PATH: process.env['PATH'],
-      TOLLGATE_DATA_DIR: dataDir,
-      TOLLGATE_INFERENCE_LISTEN: '127.0.0.1:0',
-      TOLLGATE_MANAGEMENT_LISTEN: '127.0.0.1:0',
-      TOLLGATE_BOOTSTRAP_KEY: workspaceKey,
-      TOLLGATE_LOG_LEVEL: 'silent',
-    },
-    stdio: ['ignore', 'pipe', 'ignore'],
-  })
-  const exited = once(child, 'exit')
-  const [line] = await Promise.race([
-    once(createInterface({ input: child.stdout }), 'line'),
-    exited.then(([code]) => Promise.reject(new Error(`The server ended with ${code} before it listened.`))),
-  ])
-  const { inference, management } = JSON.parse(line) as Server
-  return {
-    inference,
-    management,
-    async end(signal) {
-      child.kill(signal)
-      const [code] = await exited
-      return code
-    },
-  }
-}
-
-async function manage<Body>(server: Server, method: string, path: string, body?: object): Promise<Body> {
+async function manage<Body>(server: ServedProcess, method: string, path: string, body?: object): Promise<Body> {
   const response = await fetch(server.management + path, {
     method,
     headers: { authorization: `Api-Key ${workspaceKey}`, 'content-type': 'application/json' },
@@ -162,7 +124,7 @@ async function manage<Body>(server: Server, method: string, path: string, body?:
 }
 
 async function setUp(
-  server: Server,
+  server: ServedProcess,
   { upstream, webhookUrl }: { upstream: MockUpstream; webhookUrl: string },
 ): Promise<{ groupId: string; key: string }> {
   const target = { provider: 'OPENAI_COMPATIBLE', base_url: upstream.baseUrl, target_model: 'model' }
@@ -179,7 +141,11 @@ async function setUp(
 }
 
 /** One call; resolves with its request id once its response has completed, with null where it did not. */
-async function call({ inference }: Server, key: string, { stream }: { stream: boolean }): Promise<string | null> {
+async function call(
+  { inference }: ServedProcess,
+  key: string,
+  { stream }: { stream: boolean },
+): Promise<string | null> {
   try {
     const response = await fetch(`${inference}/v1/chat/completions`, {
       method: 'POST',
@@ -195,13 +161,13 @@ async function call({ inference }: Server, key: string, { stream }: { stream: bo
 }
 
 /** How often the ledger, or the journal, could not be written. */
-async function failedWrites({ management }: Server): Promise<number> {
+async function failedWrites({ management }: ServedProcess): Promise<number> {
   const response = await fetch(`${management}/metrics`, { headers: { authorization: `Api-Key ${workspaceKey}` } })
   const series = /^tollgate_(?:shipping_failures|events_unrecorded)_total (\d+)$/gm
   return [...(await response.text()).matchAll(series)].reduce((sum, [, count]) => sum + Number(count), 0)
 }
 
-async function readEvents(server: Server): Promise<Recorded[]> {
+async function readEvents(server: ServedProcess): Promise<Recorded[]> {
   const events: Recorded[] = []
   let query = 'start_time=2020-01-01T00:00:00Z&limit=1000'
   for (;;) {

@@ -4,9 +4,9 @@ import { test } from 'node:test'
 import { setTimeout as delay } from 'node:timers/promises'
 import { temporaryFolder } from '../ledger/temporary-folder.ts'
 import { startMockUpstream } from '../support/mock-upstream.ts'
+import { type ServedProcess, startServed, workspaceKey } from '../support/served-process.ts'
 import { until } from '../support/until.ts'
 import { type ReceivedPost, startReceiver } from './receiver.ts'
-import { type ServedProcess, startServed, workspaceKey } from './served-process.ts'
 
 const slug = 'acme/model'
 

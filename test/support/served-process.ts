@@ -9,6 +9,8 @@ export interface ServedProcess extends AsyncDisposable {
   management: string
   /** Ends the process between two instructions, as a crash or `kill -9` does. */
   kill(): Promise<void>
+  /** Asks the process to stop, with SIGTERM; resolves with its exit code. */
+  stop(): Promise<number | null>
 }
 
 export const workspaceKey = 'wk_test.0123456789abcdef0123456789abcdef'
@@ -30,10 +32,15 @@ export async function startServed(dataDir: string): Promise<ServedProcess> {
     child.kill('SIGKILL')
     await exited
   }
+  const stop = async () => {
+    child.kill('SIGTERM')
+    const [code] = await exited
+    return code
+  }
   const [line] = await Promise.race([
     once(createInterface({ input: child.stdout }), 'line'),
     exited.then(([code]) => Promise.reject(new Error(`The server ended with ${code} before it listened.`))),
   ])
   const { inference, management } = JSON.parse(line) as { inference: string; management: string }
-  return { inference, management, kill, [Symbol.asyncDispose]: kill }
+  return { inference, management, kill, stop, [Symbol.asyncDispose]: kill }
 }
