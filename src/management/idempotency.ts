@@ -2,11 +2,13 @@ import { hash } from 'node:crypto'
 import { z } from 'zod'
 import type { Clock } from '../clock.ts'
 import { ApiError } from '../errors.ts'
-import type { Transaction } from '../storage/database.ts'
+import type { Queries, Transaction } from '../storage/database.ts'
 import type { SecretBox } from '../storage/secret-box.ts'
 import { refuseDuplicate } from '../storage/unique-violation.ts'
 
 const rememberedMs = 24 * 3_600_000
+/** How many answers one request sweeps away: more than it adds, and never so many that others wait for it. */
+const sweptMax = 100
 
 const IdempotencyKey = z.string().regex(/^[\x21-\x7e]{1,255}$/)
 
@@ -45,12 +47,9 @@ export async function answerOnce<Answer>(
   const id = hash('sha256', JSON.stringify([caller, path, key]), 'base64')
   const request_hash = hash('sha256', JSON.stringify(body ?? {}), 'base64')
   // Answers hold what is shown once, keys above all.
-  const purpose = `idempotent answer ${id}`
+  const purpose = answerPurpose(id)
 
-  await queries
-    .deleteFrom('idempotent_answers')
-    .where('created_at', '<=', clock.now() - rememberedMs)
-    .execute()
+  await forget({ id, recordedBeforeMs: clock.now() - rememberedMs }, queries)
   const first = await queries.selectFrom('idempotent_answers').selectAll().where('id', '=', id).executeTakeFirst()
   if (first !== undefined) {
     if (first.request_hash !== request_hash) throw keyInUse()
@@ -66,6 +65,37 @@ export async function answerOnce<Answer>(
     keyInUse,
   )
   return answer
+}
+
+/** What a remembered answer is sealed for: its row, and no other. */
+export function answerPurpose(id: string): string {
+  return `idempotent answer ${id}`
+}
+
+/** Removes the answer `id` where it is too old, and the oldest of the others that are. */
+async function forget(
+  { id, recordedBeforeMs }: { id: string; recordedBeforeMs: number },
+  queries: Queries,
+): Promise<void> {
+  await queries
+    .deleteFrom('idempotent_answers')
+    .where('created_at', '<=', recordedBeforeMs)
+    .where(({ or, eb }) =>
+      or([
+        eb('id', '=', id),
+        eb(
+          'id',
+          'in',
+          queries
+            .selectFrom('idempotent_answers')
+            .select('id')
+            .where('created_at', '<=', recordedBeforeMs)
+            .orderBy('created_at')
+            .limit(sweptMax),
+        ),
+      ]),
+    )
+    .execute()
 }
 
 function keyInUse(): ApiError {

@@ -25,6 +25,18 @@ test('a POST sent again with its Idempotency-Key is carried out once, and answer
   assert.notEqual((await mint('two')).body.prefix, answers[0]?.body.prefix)
 })
 
+test('of many requests at once with one Idempotency-Key, one creates and all are answered the same', async () => {
+  await using management = await startManagement()
+  const lab = await management.lab()
+  const keys = await keysOfNewGroup(lab)
+  const answers = await Promise.all(
+    Array.from({ length: 20 }, () => lab.call<MintedKey>(`POST ${keys}`, { name: 'a' }, { 'idempotency-key': 'one' })),
+  )
+  assert.deepEqual(new Set(answers.map(({ status }) => status)), new Set([200]))
+  assert.equal(new Set(answers.map(({ body }) => body.api_key)).size, 1)
+  assert.equal((await lab.ok<Page<MintedKey>>(`GET ${keys}`)).items.length, 1)
+})
+
 test('the same Idempotency-Key with another body is a 409, and nothing is carried out', async () => {
   await using management = await startManagement()
   const lab = await management.lab()
@@ -49,6 +61,33 @@ test('an Idempotency-Key is remembered for 24 hours', async () => {
   assert.equal(await mint({ name: 'a' }), first)
   clock.advance(1)
   assert.notEqual(await mint({ name: 'b' }), first)
+})
+
+test('answers of more than a day ago mean nothing, and are swept away a hundred at a time', async () => {
+  const clock = new ManualClock()
+  await using management = await startManagement({ clock })
+  const lab = await management.lab()
+  const keys = await keysOfNewGroup(lab)
+  const mint = async (name: string) =>
+    (await lab.call<MintedKey>(`POST ${keys}`, { name }, { 'idempotency-key': 'one' })).status
+  assert.equal(await mint('a'), 200)
+  const { queries } = management.database
+  const older = Array.from({ length: 250 }, (_, index) => ({
+    id: `older ${index}`,
+    request_hash: '',
+    sealed_answer: '',
+    created_at: clock.now() - index - 1,
+  }))
+  await queries.insertInto('idempotent_answers').values(older).execute()
+  const rowsLeft = async () => (await queries.selectFrom('idempotent_answers').select('id').execute()).length
+
+  clock.advance(dayMs)
+  assert.equal(await mint('b'), 200)
+  assert.equal(await rowsLeft(), 151)
+  assert.equal(await mint('c'), 409)
+  assert.equal(await rowsLeft(), 151, 'what was refused has swept nothing')
+  for (const name of ['d', 'e']) await lab.call(`POST ${keys}`, { name }, { 'idempotency-key': name })
+  assert.equal(await rowsLeft(), 3)
 })
 
 test('a refused request is not remembered: sent again, it is tried again', async () => {

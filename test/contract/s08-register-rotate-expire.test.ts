@@ -89,8 +89,10 @@ describe('keys that are registered, rotated and expire', () => {
         const refused = await register(key, { body, signed })
         assert.deepEqual([refused.status, refused.body.message], [400, 'Signature verification failed'])
       }
-      const unsigned = await post(`${keys()}/register`, body)
-      assert.equal(unsigned.body.message, 'Signature verification failed')
+      for (const headers of [{}, { 'x-baseten-signature': '' }, { 'x-baseten-signature': 'AAAA' }]) {
+        const unsigned = await post(`${keys()}/register`, body, headers)
+        assert.deepEqual([unsigned.status, unsigned.body.message], [400, 'Signature verification failed'])
+      }
       assert.equal(await statusOf(key), 401)
     })
 
