@@ -113,7 +113,15 @@ export async function openManagementListener(parts: ManagementParts): Promise<Fa
 /** The docs come whole from this listener: whatever the page would fetch from elsewhere, the browser refuses. */
 const apiReferenceOptions: FastifyApiReferenceOptions = {
   routePrefix: '/docs',
-  configuration: { url: '../v1/spec', withDefaultFonts: false, telemetry: false },
+  configuration: {
+    url: '../v1/spec',
+    withDefaultFonts: false,
+    telemetry: false,
+    hideClientButton: true,
+    showDeveloperTools: 'never',
+    agent: { disabled: true },
+    mcp: { disabled: true },
+  },
   hooks: {
     onRequest(_request, reply, done) {
       reply.header('content-security-policy', "default-src 'self' 'unsafe-inline' data: blob:")
