@@ -4,10 +4,8 @@ import { keyHash, shannonEntropy } from '../access/api-key.ts'
 import type { Clock } from '../clock.ts'
 import { ApiError, invalid } from '../errors.ts'
 import type { ChangeLog } from '../storage/change-log.ts'
-import type { Transaction } from '../storage/database.ts'
-import { takeLock } from '../storage/locks.ts'
+import type { Queries } from '../storage/database.ts'
 import type { WorkspaceRow } from '../storage/tables.ts'
-import { refuseDuplicate } from '../storage/unique-violation.ts'
 import { insertFederatedKey } from './federated-key-row.ts'
 import { findGroup } from './group-tree.ts'
 import { defineRoute, type Received, type Route } from './route.ts'
@@ -40,14 +38,10 @@ export function registerKeyRoutes(parts: { changeLog: ChangeLog; clock: Clock })
         refuseUnsigned(workspace, received)
         refuseUnfit(key)
         const registered = { prefix: key.slice(0, prefixLength), hash: keyHash(key) }
-        await refuseTaken(registered, transaction)
-        // Another workspace may register the same at this moment.
-        await refuseDuplicate(
-          insertFederatedKey(
-            { workspaceId: workspace.id, groupId: group.id, key: registered, name },
-            { ...parts, transaction },
-          ),
-          keyTaken,
+        await refuseTaken(registered, transaction.queries)
+        await insertFederatedKey(
+          { workspaceId: workspace.id, groupId: group.id, key: registered, name },
+          { ...parts, transaction },
         )
         return { ok: true }
       },
@@ -86,22 +80,13 @@ function refuseUnfit(key: string): void {
 }
 
 /** Also a revoked key's: its prefix stands in the record. */
-async function refuseTaken(
-  { prefix, hash }: { prefix: string; hash: string },
-  transaction: Transaction,
-): Promise<void> {
-  // Keys of both kinds are unique together, which no constraint sees to.
-  await takeLock('names', transaction)
+async function refuseTaken({ prefix, hash }: { prefix: string; hash: string }, queries: Queries): Promise<void> {
   for (const table of ['federated_keys', 'workspace_keys'] as const) {
-    const taken = await transaction.queries
+    const taken = await queries
       .selectFrom(table)
       .select('id')
       .where((eb) => eb.or([eb('prefix', '=', prefix), eb('hash', '=', hash)]))
       .executeTakeFirst()
-    if (taken !== undefined) throw keyTaken()
+    if (taken !== undefined) throw invalid('key', 'This key, or its first 16 characters, is already taken.')
   }
-}
-
-function keyTaken(): ApiError {
-  return invalid('key', 'This key, or its first 16 characters, is already taken.')
 }
