@@ -18,12 +18,28 @@ export function keptOperatorKey(dataDir: string): string {
   return kept(join(dataDir, 'operator-key'), () => mintKey('op_').key)
 }
 
-/** The master key that the data folder keeps, made on first use. Without it stored secrets cannot be read. */
+/**
+ * The master key that the data folder keeps, made on first use. Without it stored secrets cannot be read. Throws
+ * `StartError` while a rotation is unfinished: it is not known then which key the secrets are under.
+ */
 export function keptMasterKey(dataDir: string): Buffer {
+  if (existsSync(nextMasterKeyPath(dataDir))) {
+    throw new StartError('A rotation of the master key was interrupted; run `tollgate master-key rotate` to finish it.')
+  }
+  return presentMasterKey(dataDir)
+}
+
+/** The same, also while a rotation is unfinished: the key that secrets were under before it. */
+export function presentMasterKey(dataDir: string): Buffer {
   return Buffer.from(
     kept(masterKeyPath(dataDir), () => randomBytes(32).toString('base64')),
     'base64',
   )
+}
+
+/** Where a rotation keeps the key that is to take the present one's place. */
+export function nextMasterKeyPath(dataDir: string): string {
+  return `${masterKeyPath(dataDir)}.next`
 }
 
 /** Where the data folder keeps the master key. */

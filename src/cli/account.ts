@@ -51,6 +51,12 @@ async function pipedProfile(url = defaultUrl): Promise<Profile> {
 
 /** Asks at the terminal; the key is not shown while it is typed. */
 async function askedProfile(givenUrl: string | undefined): Promise<Profile> {
+  if (!process.stdin.isTTY) {
+    throw new CommandFailure(
+      'usage',
+      'There is no terminal to ask at; use --with-api-key and give the key on standard input.',
+    )
+  }
   const screen = { muted: false }
   const output = new Writable({
     write(chunk, _encoding, done) {

@@ -4,9 +4,11 @@ import { join } from 'node:path'
 import type { Command } from 'commander'
 import { signingSecretPurpose } from '../access/signing-secret.ts'
 import { type Config, processEnvironment, readConfig } from '../config.ts'
-import { keptMasterKey, masterKeyPath } from '../generated-secrets.ts'
+import { masterKeyPath, nextMasterKeyPath, presentMasterKey } from '../generated-secrets.ts'
 import { openJournal } from '../ledger/journal.ts'
+import { presentJournals } from '../ledger/left-journals.ts'
 import { openLog } from '../log.ts'
+import { answerPurpose } from '../management/idempotency.ts'
 import { openMetrics } from '../metrics.ts'
 import { type Database, openEmbeddedDatabase, type Queries } from '../storage/database.ts'
 import { SecretBox, secretPurpose } from '../storage/secret-box.ts'
@@ -30,16 +32,15 @@ export function addMasterKeyCommands(program: Command): void {
 async function rotateMasterKey(config: Config): Promise<void> {
   const { dataDir } = config
   await using database = await openEmbeddedDatabase(join(dataDir, 'tollgate.db'), { mustExist: true })
-  // Nobody else can have the journal open: the server is stopped, and cannot be started meanwhile.
-  await using _lock = openJournal({
-    path: join(dataDir, 'journal.db'),
-    sync: 'normal',
-    log: openLog({ level: 'silent' }),
-    metrics: openMetrics(),
-  })
+  // A server has its journals open, one for each process: whoever has them all knows that none runs, nor can start.
+  await using journals = new AsyncDisposableStack()
+  for (const name of new Set(['journal.db', ...presentJournals(dataDir)])) {
+    const quiet = { sync: 'normal', log: openLog({ level: 'silent' }), metrics: openMetrics() } as const
+    journals.use(openJournal({ path: join(dataDir, name), ...quiet }))
+  }
   const path = masterKeyPath(dataDir)
-  const nextPath = `${path}.next`
-  const present = new SecretBox(config.masterKey ?? keptMasterKey(dataDir))
+  const nextPath = nextMasterKeyPath(dataDir)
+  const present = new SecretBox(config.masterKey ?? presentMasterKey(dataDir))
   if (!existsSync(nextPath)) {
     writeFileSync(nextPath, `${randomBytes(32).toString('base64')}\n`, { mode: 0o600, flag: 'wx', flush: true })
   }
@@ -116,7 +117,7 @@ async function allSealed(queries: Queries): Promise<Sealed[]> {
       return [{ ...shared, column: 'sealed_secret', value: sealed_secret }, ...previous]
     }),
     ...answers.map(({ id, sealed_answer }): Sealed => {
-      const purpose = `idempotent answer ${id}`
+      const purpose = answerPurpose(id)
       return { table: 'idempotent_answers', column: 'sealed_answer', id, purpose, value: sealed_answer }
     }),
   ]

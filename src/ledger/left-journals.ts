@@ -10,7 +10,7 @@ type Parts = Omit<ShipperOptions, 'journal'> & { metrics: Parameters<typeof open
  * workers, or fewer. They stay, empty.
  */
 export async function shipLeftJournals(folder: string, opened: readonly string[], parts: Parts): Promise<void> {
-  const left = readdirSync(folder).filter((name) => /^journal(-\d+)?\.db$/.test(name) && !opened.includes(name))
+  const left = presentJournals(folder).filter((name) => !opened.includes(name))
   for (const name of left) {
     await using journal = openJournal({ path: join(folder, name), sync: 'normal', ...parts })
     await using shipper = startShipper({ journal, ...parts })
@@ -21,4 +21,9 @@ export async function shipLeftJournals(folder: string, opened: readonly string[]
 /** The journals' file names: one for each process that serves inference. */
 export function journalNames(workers: number): string[] {
   return workers === 1 ? ['journal.db'] : Array.from({ length: workers }, (_, index) => `journal-${index + 1}.db`)
+}
+
+/** The file names of all journals in `folder`. */
+export function presentJournals(folder: string): string[] {
+  return readdirSync(folder).filter((name) => /^journal(-\d+)?\.db$/.test(name))
 }

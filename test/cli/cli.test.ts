@@ -92,6 +92,12 @@ describe('the tollgate command', () => {
     assert.equal((await run('api-key', 'create', '--type', 'WORKSPACE_INVOKE', '--name', 'Not Valid')).code, 5)
   })
 
+  test('without a terminal, login says how to be given the key', async () => {
+    const { code, stderr } = await run('login', '--url', gateway.management)
+    assert.equal(code, 2)
+    assert.match(stderr, /--with-api-key/)
+  })
+
   test('logout forgets the key', async () => {
     assert.equal((await run('logout')).code, 0)
     assert.equal((await run('whoami')).code, 1)
@@ -113,6 +119,11 @@ test('after `master-key rotate` stored secrets work, under another key', async (
     key = (await gateway.customer({})).key
     const running = await tollgate(folder.path, ['master-key', 'rotate', '--data-dir', dataDir])
     assert.equal(running.code, 1, 'a running server keeps its key')
+  }
+  {
+    await using _workers = await startGateway({ dataDir, settings: { TOLLGATE_WORKERS: '2' } })
+    const running = await tollgate(folder.path, ['master-key', 'rotate', '--data-dir', dataDir])
+    assert.equal(running.code, 1, 'so does one with several processes')
   }
   const before = readFileSync(join(dataDir, 'master-key'), 'utf8')
   const { code, stderr } = await tollgate(folder.path, ['master-key', 'rotate', '--data-dir', dataDir])
