@@ -28,14 +28,14 @@ export interface RelayParts {
 /**
  * Passes a 200 on to the client as it comes, reads its usage along the way, and has the outcome recorded exactly
  * once before the last bytes leave. What upstream never began to serve is not recorded: the client gets an error,
- * and the reservation goes back (contract §11, §14).
+ * and the reservation goes back (contract §11, §14). An error inside a 200, with nothing beside it, is such a case.
  *
  * A client that reads slowly pauses upstream; one that leaves ends it. From the first byte on there is no other
  * attempt: an upstream that dies is told to the client, in the stream or by a cut connection.
  */
 export async function relay(response: UpstreamResponse, parts: RelayParts): Promise<void> {
   const { client, request, api, metrics, record } = parts
-  const isStream = String(response.headers['content-type']).startsWith('text/event-stream')
+  const isStream = String(response.headers['content-type']).toLowerCase().startsWith('text/event-stream')
   const estimate = new TokenEstimate({ api, request })
   const tap: ResponseTap = isStream
     ? new EventStreamTap({
@@ -53,22 +53,23 @@ export async function relay(response: UpstreamResponse, parts: RelayParts): Prom
 
   const outcome = outcomeOf(ending.kind, tap)
   if (outcome !== 'completed') response.abort()
-  const usage = tap.usage()
-  const produced = usage === null ? tap.producedText() : ''
-  const counted = usage === null ? null : readUsage(usage)
-  const hasProduced = counted !== null || produced !== ''
-  const wasServed = { completed: true, client_closed: hasProduced, upstream_cut: hasProduced && writer.started }
+  const reported = tap.usage()
+  const counted = reported === null ? null : readUsage(reported)
+  if (counted === null) estimate.addOutput(tap.producedText())
+  // Of an answer in one piece that broke off, what left is of use to nobody who counts, and was produced all the same.
+  const hasProduced = counted !== null || estimate.hasOutput || (writer.started && !isStream)
+  const isPassedOn = writer.started || (ending.kind === 'ended' && tap.complete && hasProduced)
+  const wasServed = { completed: true, client_closed: hasProduced, upstream_cut: hasProduced && isPassedOn }
 
   if (wasServed[outcome]) {
-    estimate.addOutput(produced)
     await record({
       outcome,
       usageSource: counted === null ? 'estimated' : 'upstream',
       tokens: counted ?? (await estimate.tokens()),
     })
   }
-  if (outcome === 'completed' || tap.error() !== null) writer.end(ending.final)
-  else if (!writer.started) client.refuse(refusals.upstreamFailed)
+  if (outcome === 'completed' || (isPassedOn && tap.error() !== null)) writer.end(ending.final)
+  else if (!isPassedOn) client.refuse(refusals.upstreamFailed)
   else if (isStream) writer.end(api.renderErrorFrame(refusals.upstreamFailed))
   else client.cut()
 }

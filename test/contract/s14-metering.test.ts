@@ -128,6 +128,13 @@ describe('metering', () => {
     })
   }
 
+  test('an error inside a 200, with nothing beside it, was not served: the client gets an error, and nothing is billed', async () => {
+    upstream.script({ text: 'one two', trouble: { kind: 'error-frame', afterChunks: 0, message: 'out of memory' } })
+    const text = await (await gateway.infer(customer.key, chat({ stream: true }))).text()
+    assert.match(text, /error/)
+    assert.deepEqual(await events(), [])
+  })
+
   test("the body's metadata is the event's requestMetadata, and empty where there is none", async () => {
     upstream.script({})
     const metadata = { project: 'é', deep: { list: [1, null] } }
