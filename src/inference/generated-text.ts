@@ -40,6 +40,14 @@ export function responsesText(data: unknown): string {
   return started + text(member(data, 'delta')) + output.join('')
 }
 
+const writtenStrings =
+  /"(?:content|text|refusal|reasoning_content|reasoning|thinking|name|arguments)"\s*:\s*"([^"\\]*(?:\\.[^"\\]*)*)/g
+
+/** Of the beginning of an answer's JSON, for one that broke off: the strings that a model writes, as they are escaped. */
+export function textOfBeginning(json: string): string {
+  return [...json.matchAll(writtenStrings)].map(([, written]) => written).join('')
+}
+
 function callText(call: unknown): string {
   return text(member(call, 'name')) + text(member(call, 'arguments'))
 }

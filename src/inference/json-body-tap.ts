@@ -1,4 +1,5 @@
 import type { Dialect } from './dialects.ts'
+import { textOfBeginning } from './generated-text.ts'
 import type { Edit } from './json-scan.ts'
 import { isWhitespace, JsonText, jsonBytes, type Span } from './json-text.ts'
 import { lastingCopy, type ResponseTap, type Tapped, tapped } from './response-tap.ts'
@@ -9,7 +10,7 @@ export interface JsonBodyTapOptions {
   dialect: Dialect
   /** The name by which the client knows the model; null leaves upstream's. */
   model: string | null
-  /** Of the members that are kept: a longer one counts as absent. */
+  /** Of the members that are kept; of the text in a longer one, what stands so far at its beginning counts. */
   keptBytesMax?: number
 }
 
@@ -74,13 +75,20 @@ export class JsonBodyTap implements ResponseTap {
   }
 
   producedText(): string {
-    const members = this.#dialect.textMembers.map((name) => [name, this.#keptValue(name)])
-    return this.#dialect.textOf(Object.fromEntries(members))
+    const texts = this.#dialect.textMembers.map((name) => {
+      const value = this.#keptValue(name)
+      return value === null ? textOfBeginning(this.#keptJson(name).toString()) : this.#dialect.textOf({ [name]: value })
+    })
+    return texts.join('')
   }
 
   #keptValue(name: string): unknown {
-    // Of a value longer than allowed only the beginning is here, which is no JSON.
-    return parsedOrNull(Buffer.concat(this.#kept.get(name)?.pieces ?? []))
+    return parsedOrNull(this.#keptJson(name))
+  }
+
+  /** Of a value that broke off, or is longer than allowed, the beginning, which is no JSON. */
+  #keptJson(name: string): Buffer {
+    return Buffer.concat(this.#kept.get(name)?.pieces ?? [])
   }
 
   #walk(chunk: Buffer): Edit[] {

@@ -91,7 +91,17 @@ describe('an answer in one piece on its way to the client', () => {
     tap.push(Buffer.from('"}]}'))
     assert.equal(tap.complete, true)
     assert.deepEqual(tap.usage(), { prompt_tokens: 3 })
-    assert.equal(tap.producedText(), '')
+    assert.equal(tap.producedText(), 'a'.repeat(90), 'of a member that is longer, the text at its beginning')
+  })
+
+  test('of an answer that breaks off, the text that came is kept', () => {
+    const tap = new JsonBodyTap({ dialect: chatDialect, model: 'lab/model' })
+    tap.push(
+      Buffer.from('{"id":"x","choices":[{"logprobs":{"content":[{"token":"no"}]},"message":{"content":"one \\"t'),
+    )
+    tap.push(Buffer.from('wo\\" thr'))
+    assert.equal(tap.complete, false)
+    assert.equal(tap.producedText(), 'one \\"two\\" thr')
   })
 })
 

@@ -53,6 +53,7 @@ const troublePlace = {
   cut: 'either',
   'garbage-json': 'answer',
   'wrong-length': 'answer',
+  'stall-midway': 'answer',
   stop: 'stream',
   unterminated: 'stream',
   'error-frame': 'stream',

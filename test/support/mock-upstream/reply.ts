@@ -58,8 +58,13 @@ export function tokensAfter(reply: Reply, chunks: number): number {
 
 /** What the answer says was spent, after all chunks or after so many. */
 export function reportedTokens(reply: Reply, chunks = reply.chunkCount): Tokens {
-  if (reply.usageReport === 'zero') return { prompt: 0, cached: 0, cacheWrite: 0, completion: 0, reasoning: 0 }
+  if (reply.usageReport === 'zero') return everyFigure(0)
+  if (reply.usageReport === 'negative') return everyFigure(-1)
   return { ...reply.tokens, completion: tokensAfter(reply, chunks) }
+}
+
+function everyFigure(tokens: number): Tokens {
+  return { prompt: tokens, cached: tokens, cacheWrite: tokens, completion: tokens, reasoning: tokens }
 }
 
 /** The piece that a chunk carries, and where it stands. */

@@ -38,10 +38,10 @@ export type ScriptSource = Script | ((request: RecordedRequest) => Script)
 
 /**
  * When usage is reported: `as-asked` by the request, `always` (in a stream also unasked), `never`, `every-chunk` (as
- * vLLM's continuous_usage_stats), `with-finish` (in the chunk that carries the finish reason), `zero` (as asked, but
- * every figure is 0). The two about chunks concern streams of chat completions and completions.
+ * vLLM's continuous_usage_stats), `with-finish` (in the chunk that carries the finish reason), `zero` and `negative` (as
+ * asked, but every figure is 0, or -1). The two about chunks concern streams of chat completions and completions.
  */
-export type UsageReport = 'as-asked' | 'always' | 'never' | 'every-chunk' | 'with-finish' | 'zero'
+export type UsageReport = 'as-asked' | 'always' | 'never' | 'every-chunk' | 'with-finish' | 'zero' | 'negative'
 
 /**
  * How fast the answer is produced: at once (back-pressure is honoured), a chunk every so often, or when the test says
@@ -94,6 +94,8 @@ export type JsonTrouble =
   | { kind: 'garbage-json' }
   /** Content-Length is off by so many bytes: negative says too little, positive promises bytes that never come. */
   | { kind: 'wrong-length'; differenceBytes: number }
+  /** Half of it is sent; then nothing comes, and the connection stays. */
+  | { kind: 'stall-midway' }
 
 /** Troubles of a stream. */
 export type StreamTrouble =

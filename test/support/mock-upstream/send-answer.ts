@@ -22,9 +22,11 @@ export async function sendAnswer(exchange: Exchange, reply: Reply, answer: objec
     ...answerHeaders(exchange),
   })
   const breaks = trouble?.kind === 'cut' || promisedBytes > body.length
-  const sent = trouble?.kind === 'cut' ? body.subarray(0, body.length / 2) : body
+  const isHalf = trouble?.kind === 'cut' || trouble?.kind === 'stall-midway'
+  const sent = isHalf ? body.subarray(0, body.length / 2) : body
   request.progress.bytesTaken(sent.length)
-  if (breaks) response.write(sent, () => cut(exchange))
+  if (trouble?.kind === 'stall-midway') response.write(sent)
+  else if (breaks) response.write(sent, () => cut(exchange))
   else response.end(sent)
 }
 

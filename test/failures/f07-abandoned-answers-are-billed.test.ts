@@ -1,0 +1,102 @@
+import assert from 'node:assert/strict'
+import { after, before, beforeEach, describe, test } from 'node:test'
+import { countTokens } from '../../src/inference/token-count.ts'
+import { type Customer, chat, defaultSlug, type Gateway, startGateway } from '../support/gateway.ts'
+import { type MockUpstream, startMockUpstream } from '../support/mock-upstream.ts'
+import { recordedEvents, type WireEvent } from '../support/recorded-events.ts'
+import { until } from '../support/until.ts'
+
+/** Short streams, at every chunk that they may end at, are in `test/contract/s14-metering.test.ts`. */
+describe('an abandoned or cut stream is never billed nothing while upstream worked', () => {
+  let upstream: MockUpstream
+  let gateway: Gateway
+  let customer: Customer
+  /** More than the gateway holds back of an answer in one piece, which it then begins to pass on. */
+  const longText = 'word '.repeat(60_000)
+
+  before(async () => {
+    upstream = await startMockUpstream()
+    gateway = await startGateway()
+    await gateway.publish(defaultSlug, upstream.baseUrl)
+  })
+  beforeEach(async () => {
+    customer = await gateway.customer({})
+  })
+  after(async () => {
+    await gateway[Symbol.asyncDispose]()
+    await upstream[Symbol.asyncDispose]()
+  })
+
+  const firstEvent = (): Promise<WireEvent> =>
+    until(async () => (await recordedEvents(gateway, customer.prefix)).at(0) ?? null, { everyMs: 50 })
+
+  /** Reads so many bytes of an answer and goes away. */
+  async function readAndLeave(body: object, { path, bytes }: { path?: string; bytes: number }): Promise<void> {
+    const leave = new AbortController()
+    const options = path === undefined ? {} : { path }
+    const response = await gateway.infer(customer.key, body, { ...options, signal: leave.signal })
+    const reader = response.body?.getReader()
+    for (let read = 0; read < bytes; ) read += (await reader?.read())?.value?.length ?? bytes
+    leave.abort()
+  }
+
+  test('a client that leaves within an answer in one piece is billed as far as it came', async () => {
+    upstream.script({ text: longText.repeat(2), usage: 'never', trouble: { kind: 'stall-midway' } })
+    await readAndLeave(chat(), { bytes: 256 * 1024 })
+    const event = await firstEvent()
+    assert.equal(event.outcome, 'client_closed')
+    assert.equal(event.usageSource, 'estimated')
+    assert.ok(event.tokens.outputTokens > 50_000, `${event.tokens.outputTokens} tokens`)
+  })
+
+  test('an answer in one piece that upstream breaks off after it has begun to arrive is billed as far as it came', async () => {
+    upstream.script({ text: longText.repeat(2), usage: 'never', trouble: { kind: 'cut', afterChunks: 100 } })
+    const received = (await gateway.infer(customer.key, chat())).text()
+    await assert.rejects(received)
+    const event = await firstEvent()
+    assert.equal(event.outcome, 'upstream_cut')
+    assert.equal(event.usageSource, 'estimated')
+    assert.ok(event.tokens.outputTokens > 50_000, `${event.tokens.outputTokens} tokens`)
+  })
+
+  test('embeddings that are abandoned are billed their prompt', async () => {
+    upstream.script({ trouble: { kind: 'stall-midway' } })
+    const input = Array.from({ length: 40 }, () => 'one two three')
+    await readAndLeave({ model: defaultSlug, input, dimensions: 3072 }, { path: '/v1/embeddings', bytes: 256 * 1024 })
+    const { tokens, usageSource } = await firstEvent()
+    assert.equal(usageSource, 'estimated')
+    assert.ok(tokens.inputTokens >= 120 && tokens.inputTokens <= 160, `${tokens.inputTokens} tokens`)
+  })
+
+  test('a stream so long that its text was counted on the way is billed all of it', async () => {
+    // A chunk that is counted at once, so that nothing is left to count when the client goes.
+    upstream.script({ text: longText.repeat(2), chunks: 2, usage: 'never', pace: 'manual' })
+    const seen = upstream.requests.length
+    const leaving = readAndLeave(chat({ stream: true }), { bytes: longText.length })
+    await (await until(() => upstream.requests.at(seen))).release(1)
+    await leaving
+    const event = await firstEvent()
+    assert.equal(event.outcome, 'client_closed')
+    assert.equal(event.tokens.outputTokens, await countTokens(longText))
+  })
+
+  for (let index = 1; index < 10; index++) {
+    test(`an upstream that counts in every chunk and dies after chunk ${index} is paid what it counted`, async () => {
+      upstream.script({
+        text: 'one two three four five six seven eight nine ten',
+        promptTokens: 11,
+        usage: 'every-chunk',
+        trouble: { kind: 'cut', afterChunks: index },
+      })
+      await (await gateway.infer(customer.key, chat({ stream: true }))).text()
+      const event = await firstEvent()
+      assert.equal(event.outcome, 'upstream_cut')
+      assert.equal(event.usageSource, 'upstream')
+      assert.deepEqual(event.tokens, {
+        inputTokens: 11,
+        outputTokens: upstream.requests.at(-1)?.producedTokens,
+        cachedInputTokens: 0,
+      })
+    })
+  }
+})
