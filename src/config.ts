@@ -13,6 +13,12 @@ export const settings = {
     meaning: 'Folder of the embedded database, the journal and generated secrets.',
     parse: text,
   },
+  databaseUrl: {
+    variable: 'TOLLGATE_DATABASE_URL',
+    fallback: null,
+    meaning: 'PostgreSQL 15 or later that several nodes share, postgres://…. The embedded SQLite when not set.',
+    parse: postgresUrl,
+  },
   inferenceListen: {
     variable: 'TOLLGATE_INFERENCE_LISTEN',
     fallback: '127.0.0.1:8000',
@@ -179,6 +185,12 @@ function masterKey(given: string): Buffer {
   const bytes = Buffer.from(given, 'base64')
   if (bytes.length !== 32) throw new Error(`be 32 bytes in base64; it decodes to ${bytes.length}`)
   return bytes
+}
+
+function postgresUrl(given: string): string {
+  const isPostgres = /^postgres(ql)?:\/\/./.test(given) && URL.canParse(given)
+  if (!isPostgres) throw new Error('be a URL like postgres://user:password@host:5432/database')
+  return given
 }
 
 function listenAddress(given: string): ListenAddress {

@@ -118,6 +118,16 @@ export function openMetrics() {
     },
   })
 
+  const changesCurrent = new Gauge({
+    name: 'tollgate_changes_current',
+    help: 'Whether this node knows of the changes that other nodes made: 0 while it cannot read them. Raise an alarm.',
+    registers,
+  })
+  const changeReadingsFailed = new Counter({
+    name: 'tollgate_change_readings_failed_total',
+    help: 'Attempts to read the changes that other nodes made that failed.',
+    registers,
+  })
   const removedEvents = new Counter({
     name: 'tollgate_events_removed_total',
     help: 'Billing events that retention has removed from the ledger.',
@@ -126,6 +136,11 @@ export function openMetrics() {
 
   return {
     registry,
+    changesRead: () => changesCurrent.set(1),
+    changesUnread: () => {
+      changesCurrent.set(0)
+      changeReadingsFailed.inc()
+    },
     eventsRemoved: (events: number) => removedEvents.inc(events),
     requestAnswered: ({ slug, status }: { slug: string; status: number }) =>
       requests.inc({ slug, status: String(status) }),

@@ -7,7 +7,7 @@ import { sendTestEvent } from './delivery/test-event.ts'
 import { keptMasterKey, keptOperatorKey, openDataDir } from './generated-secrets.ts'
 import { openInferencePlane } from './inference-plane.ts'
 import { openLedger } from './ledger/ledger.ts'
-import { openLedgerThread } from './ledger/ledger-thread.ts'
+import { openLedgerWriter } from './ledger/ledger-writer.ts'
 import { journalNames, shipLeftJournals } from './ledger/left-journals.ts'
 import { startRetention } from './ledger/retention.ts'
 import { openMemoryCounters } from './limits/memory-counters.ts'
@@ -18,8 +18,9 @@ import { createBootstrapWorkspace } from './management/workspaces.ts'
 import { metricsText, openMetrics } from './metrics.ts'
 import { openPostbox } from './outbound.ts'
 import { ChangeLog } from './storage/change-log.ts'
-import { openEmbeddedDatabase } from './storage/database.ts'
+import { openDatabase } from './storage/open-database.ts'
 import { SecretBox } from './storage/secret-box.ts'
+import { followChanges, keepChange } from './storage/shared-changes.ts'
 import { openWorkerPool } from './workers/worker-pool.ts'
 
 export interface RunningServer extends AsyncDisposable {
@@ -47,28 +48,27 @@ export async function serve(config: Config, { clock = systemClock }: { clock?: C
   const secretBox = new SecretBox(masterKey)
   const operatorKey = config.operatorKey ?? keptOperatorKey(config.dataDir)
 
-  const databasePath = join(config.dataDir, 'tollgate.db')
-  const database = started.use(await openEmbeddedDatabase(databasePath))
+  const database = started.use(await openDatabase(config))
   const { generatedKey } = await createBootstrapWorkspace(database, { key: config.bootstrapKey, clock })
   const keyUse = started.use(new KeyUse({ database, clock, log }))
 
   const ledger = openLedger({ database })
-  const ledgerThread = started.use(openLedgerThread({ path: databasePath }))
+  const ledgerWriter = started.use(openLedgerWriter(database, config))
   const counters = openMemoryCounters({ clock })
   const journals = journalNames(config.workers)
-  await shipLeftJournals(config.dataDir, journals, { ledger: ledgerThread, clock, log, metrics })
+  await shipLeftJournals(config.dataDir, journals, { ledger: ledgerWriter, clock, log, metrics })
   const journalPaths = journals.map((name) => join(config.dataDir, name))
   const pool =
     config.workers === 1
       ? null
-      : started.use(await openWorkerPool({ config, masterKey, databasePath, journalPaths, counters, clock, log }))
+      : started.use(await openWorkerPool({ config, masterKey, journalPaths, counters, clock, log }))
   const plane =
     pool ??
     started.use(
       await openInferencePlane({
         config,
         database,
-        ledgerWriter: ledgerThread,
+        ledgerWriter,
         journalPath: String(journalPaths[0]),
         secretBox,
         counters,
@@ -81,11 +81,15 @@ export async function serve(config: Config, { clock = systemClock }: { clock?: C
   const today = utcDay(clock.now())
   for await (const sums of ledger.usageOfDay(today)) await counters.seedDay(today, sums)
 
-  const changeLog = new ChangeLog()
+  const { databaseUrl } = config
+  const changeLog = new ChangeLog({ keep: databaseUrl === null ? null : keepChange })
   changeLog.subscribe((change) => plane.invalidate(change))
+  if (databaseUrl !== null) started.use(await followChanges({ url: databaseUrl, changeLog, clock, log, metrics }))
 
   const postbox = started.use(openPostbox({ clock }))
-  const dispatcher = started.use(await startDispatcher({ database, postbox, secretBox, clock, log, metrics }))
+  const dispatcher = started.use(
+    await startDispatcher({ database, postbox, secretBox, clock, log, metrics, isAlone: databaseUrl === null }),
+  )
   plane.onShipped((workspaceIds) => dispatcher.recordGrew(workspaceIds))
 
   started.use(startRetention({ database, clock, log, metrics, retentionDays: config.ledgerRetentionDays }))

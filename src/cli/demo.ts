@@ -26,7 +26,7 @@ export async function startDemo(config: Config): Promise<RunningDemo> {
   started.defer(() => rm(dataDir, { recursive: true, force: true }))
   const model = started.use(await startDemoModel({ clock: systemClock }))
   const workspaceKey = mintKey('wk_').key
-  const server = started.use(await serve({ ...config, dataDir, bootstrapKey: workspaceKey }))
+  const server = started.use(await serve({ ...config, databaseUrl: null, dataDir, bootstrapKey: workspaceKey }))
   const { groupId, customerKey } = await setUp(server, { workspaceKey, modelUrl: model.baseUrl })
 
   const parts = started.move()

@@ -1,10 +1,10 @@
 import { once } from 'node:events'
-import { join } from 'node:path'
 import { type Command, InvalidArgumentError, Option } from 'commander'
 import { processEnvironment, readConfig } from '../config.ts'
 import { type ExportFormat, exportFormats, exportLedger } from '../ledger/export.ts'
 import { type Disagreement, verifyLedger } from '../ledger/verify.ts'
-import { type Database, openEmbeddedDatabase } from '../storage/database.ts'
+import type { Database } from '../storage/database.ts'
+import { openDatabase } from '../storage/open-database.ts'
 import { table } from './table.ts'
 
 /** `tollgate ledger`: what an auditor asks of the record. Reads the database itself, beside a running server. */
@@ -15,7 +15,7 @@ export function addLedgerCommands(program: Command): void {
     .description('Recompute positions, sequences, daily usage and delivery positions; exit code 1 on any disagreement.')
     .option('--data-dir <folder>', 'The data folder [TOLLGATE_DATA_DIR]')
     .action(async ({ dataDir }: { dataDir?: string }) => {
-      await using database = await openDatabase(dataDir)
+      await using database = await openRecord(dataDir)
       process.exitCode = (await printDisagreements(verifyLedger(database.queries))) === 0 ? 0 : 1
     })
   command
@@ -27,7 +27,7 @@ export function addLedgerCommands(program: Command): void {
     .option('--workspace <id>', 'Only of this workspace')
     .addOption(new Option('--format <format>', 'How').choices(exportFormats).default('jsonl'))
     .action(async (options: ExportOptions) => {
-      await using database = await openDatabase(options.dataDir)
+      await using database = await openRecord(options.dataDir)
       const texts = exportLedger(database.queries, {
         workspaceId: options.workspace ?? null,
         fromMs: options.from,
@@ -46,9 +46,8 @@ interface ExportOptions {
   format: ExportFormat
 }
 
-function openDatabase(dataDir: string | undefined): Promise<Database> {
-  const config = readConfig(processEnvironment(), { TOLLGATE_DATA_DIR: dataDir })
-  return openEmbeddedDatabase(join(config.dataDir, 'tollgate.db'), { mustExist: true })
+function openRecord(dataDir: string | undefined): Promise<Database> {
+  return openDatabase(readConfig(processEnvironment(), { TOLLGATE_DATA_DIR: dataDir }), { mustExist: true })
 }
 
 async function printDisagreements(found: AsyncIterable<Disagreement>): Promise<number> {

@@ -23,8 +23,19 @@ export async function removeDeletedWebhooks(queries: Queries, { mayGoOn }: { may
       )
       .executeTakeFirst()
     if (numDeletedRows < rowsPerStatement) {
-      await queries.deleteFrom('webhooks').where('id', '=', webhook.id).execute()
+      await removeEmptied(webhook.id, queries)
     }
     await eventLoopTurn()
   }
+}
+
+/** Other nodes remove, too: those deliveries that they were just removing may be there still. */
+async function removeEmptied(webhookId: string, queries: Queries): Promise<void> {
+  await queries
+    .deleteFrom('webhooks')
+    .where('id', '=', webhookId)
+    .where(({ not, exists, selectFrom }) =>
+      not(exists(selectFrom('webhook_deliveries').select('id').where('webhook_id', '=', webhookId))),
+    )
+    .execute()
 }

@@ -30,17 +30,19 @@ export async function claimDueDeliveries(
     .execute()
   const due = earliest.filter((delivery) => dueAt(delivery, nowMs) <= nowMs).slice(0, max)
   const others = earliest.filter((delivery) => !due.includes(delivery))
-  const claimed = due.map((delivery) => ({
-    ...delivery,
-    claimed_until: claimedUntilMs,
-    first_attempt_at: delivery.first_attempt_at ?? nowMs,
-  }))
-  for (const { id, claimed_until, first_attempt_at } of claimed) {
-    await queries
+  const claimed: WebhookDeliveryRow[] = []
+  for (const { id, first_attempt_at } of due) {
+    // Another node may have been first, between our looking and this.
+    const delivery = await queries
       .updateTable('webhook_deliveries')
-      .set({ claimed_until, first_attempt_at })
+      .set({ claimed_until: claimedUntilMs, first_attempt_at: first_attempt_at ?? nowMs })
       .where('id', '=', id)
-      .execute()
+      .where('status', '=', 'pending')
+      .where((eb) => eb.or([eb('claimed_until', 'is', null), eb('claimed_until', '<=', nowMs)]))
+      .where('next_attempt_at', '<=', nowMs)
+      .returningAll()
+      .executeTakeFirst()
+    if (delivery !== undefined) claimed.push(delivery)
   }
   const nextDueMs = others.length === 0 ? null : Math.min(...others.map((delivery) => dueAt(delivery, nowMs)))
   return { claimed, nextDueMs }
@@ -72,7 +74,7 @@ export async function recordAttempt(
     .execute()
 }
 
-/** Ends all claims: at the start of the only node there is, whoever held one is gone. */
+/** Ends all claims: at the start of the only node that there is, whoever held one is gone. */
 export async function releaseClaims(queries: Queries): Promise<void> {
   await queries
     .updateTable('webhook_deliveries')

@@ -22,8 +22,9 @@ import { takeWork, type WebhookWork, webhooksOf, webhooksWithWork } from './webh
  * deliveries. The body is not stored: each attempt makes the same bytes of the record anew. A backlog of any size is
  * therefore a number in a row, and takes no memory.
  *
- * - Killed during an attempt: the delivery is pending and claimed. The next start ends all claims and sends it again,
- *   under the same request id and with the same bytes; a receiver that had it already knows both.
+ * - Killed during an attempt: the delivery is pending and claimed. The next start ends all claims, or, among several
+ *   nodes, the claim runs out, and it is sent again, under the same request id and with the same bytes; a receiver that
+ *   had it already knows both.
  * - Killed while it waits: the time of the next attempt is in the row, and the schedule goes on.
  * - A receiver fails: its deliveries are retried as `schedule.ts` says, then dead: kept until somebody asks for them.
  * - A receiver hangs: it has a few attempts under way (`lane.ts`) and takes nothing from the others but those.
@@ -47,6 +48,8 @@ export interface DispatcherOptions {
   clock: Clock
   log: Log
   metrics: Pick<Metrics, 'webhookAttempted' | 'webhookDeliveryEnded' | 'watchWebhooks'>
+  /** Whether no other node delivers from this database: whoever claimed deliveries before this start is then gone. */
+  isAlone?: boolean
   /** Attempts under way at a time, to all receivers: each holds one body, of 300 kB at most, in memory. */
   attemptsMax?: number
   /** How long disposing waits for attempts under way; the next start makes anew what is left then. */
@@ -55,11 +58,12 @@ export interface DispatcherOptions {
 
 /** Goes on where the last process stopped, and resolves once it has. */
 export async function startDispatcher({
+  isAlone = true,
   attemptsMax = 256,
   closeMs = 5_000,
   ...parts
 }: DispatcherOptions): Promise<Dispatcher> {
-  const dispatcher = new StoredDispatcher({ attemptsMax, closeMs, ...parts })
+  const dispatcher = new StoredDispatcher({ isAlone, attemptsMax, closeMs, ...parts })
   await dispatcher.start()
   return dispatcher
 }
@@ -90,13 +94,13 @@ class StoredDispatcher implements Dispatcher {
   }
 
   async start(): Promise<void> {
-    const { database, metrics } = this.#parts
+    const { database, metrics, isAlone } = this.#parts
     const { queries } = database
     metrics.watchWebhooks({
       pendingEvents: () => pendingEvents(queries),
       withDeadDeliveries: () => webhooksWithDeadDeliveries(queries),
     })
-    await releaseClaims(queries)
+    if (isAlone) await releaseClaims(queries)
     await this.#lookThrough()
     this.#scheduleSweep()
   }
@@ -189,7 +193,8 @@ class StoredDispatcher implements Dispatcher {
   }
 
   #takeWebhooksToLookAt(): string[] {
-    const ids = [...this.#webhooksToLookAt].slice(0, webhooksPerStep)
+    // In an order that all nodes keep to, so that their transactions do not wait in a circle.
+    const ids = [...this.#webhooksToLookAt].slice(0, webhooksPerStep).sort()
     for (const id of ids) this.#webhooksToLookAt.delete(id)
     return ids
   }

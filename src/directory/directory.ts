@@ -160,6 +160,11 @@ export class Directory {
       case 'domains':
         this.#domains.drop(allDomains)
         break
+      case 'everything':
+        this.#groupChanges += 1
+        for (const copies of [this.#keys, this.#endpoints, this.#slugs, this.#domains]) copies.dropWhere(() => true)
+        this.#groups.clear()
+        break
       case 'workspace':
         this.#domains.drop(allDomains)
         this.#groupChanges += 1

@@ -75,6 +75,12 @@ async function removeBatch(
   { queries }: Transaction,
   { workspaceId, beforeMs, batchMax }: { workspaceId: string; beforeMs: number; batchMax: number },
 ): Promise<number> {
+  // Other nodes remove, too: one after the other, or the beginning would go back.
+  await queries
+    .updateTable('ledger_heads')
+    .set(({ ref }) => ({ position: ref('position') }))
+    .where('workspace_id', '=', workspaceId)
+    .execute()
   const beginning = await beginningOf(queries, workspaceId)
   const events = await queries
     .selectFrom('events')

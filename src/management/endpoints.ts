@@ -5,6 +5,7 @@ import { newId } from '../id.ts'
 import type { EndpointTarget } from '../providers.ts'
 import type { ChangeLog } from '../storage/change-log.ts'
 import type { Queries, Transaction } from '../storage/database.ts'
+import { takeLock } from '../storage/locks.ts'
 import { type PageRequest, Pagination, page, pageQuery, pageStart } from '../storage/page.ts'
 import type { EndpointRow, WorkspaceRow } from '../storage/tables.ts'
 import { refuseDuplicate } from '../storage/unique-violation.ts'
@@ -139,7 +140,7 @@ async function createEndpoint(
 ): Promise<Endpoint> {
   const { workspace } = caller
   const { queries } = transaction
-  await refuseForeignPrefix(workspace, slug, queries)
+  await refuseForeignPrefix(workspace, slug, transaction)
   await refuseUnknownTargets(caller, targets, queries)
   const nowMs = clock.now()
   const row: EndpointRow = {
@@ -183,7 +184,7 @@ async function updateEndpoint(
   const row = await findEndpoint(workspace.id, id, queries)
   const changed: EndpointRow = { ...row, updated_at: clock.now() }
   if (slug != null && slug !== row.slug) {
-    await refuseForeignPrefix(workspace, slug, queries)
+    await refuseForeignPrefix(workspace, slug, transaction)
     changed.slug = slug
   }
   if (targets != null) {
@@ -208,13 +209,19 @@ async function deleteEndpoint(
   return { id, slug }
 }
 
-async function refuseForeignPrefix(workspace: WorkspaceRow, slug: string, queries: Queries): Promise<void> {
+async function refuseForeignPrefix(workspace: WorkspaceRow, slug: string, transaction: Transaction): Promise<void> {
   const prefix = slug.slice(0, slug.indexOf('/'))
   const own = orgPrefixes(workspace)
   const isOwn = own.includes(anyPrefix)
-    ? !(await othersPrefixes(workspace.id, queries)).has(prefix)
+    ? !(await isOthersPrefix(workspace.id, prefix, transaction))
     : own.includes(prefix)
   if (!isOwn) throw invalid('slug', `The prefix '${prefix}' does not belong to this workspace.`)
+}
+
+/** Until the transaction ends, nobody else can make the prefix theirs. */
+async function isOthersPrefix(workspaceId: string, prefix: string, transaction: Transaction): Promise<boolean> {
+  await takeLock('names', transaction)
+  return (await othersPrefixes(workspaceId, transaction.queries)).has(prefix)
 }
 
 async function refuseUnknownTargets(

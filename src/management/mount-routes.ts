@@ -5,6 +5,7 @@ import type { KeyUse } from '../access/key-use.ts'
 import type { Clock } from '../clock.ts'
 import { ApiError } from '../errors.ts'
 import type { Database, Transaction } from '../storage/database.ts'
+import { lockWorkspace } from '../storage/locks.ts'
 import type { SecretBox } from '../storage/secret-box.ts'
 import { auditClient, recordAudit } from './audit.ts'
 import { authenticate, type Caller } from './authentication.ts'
@@ -98,7 +99,7 @@ async function write(
 ): Promise<unknown> {
   const { params, query, body, headers } = request
   const received = { bytes: receivedBytes(request), headers }
-  const input = { params, query, body, received, ...(await lockWorkspace(caller, transaction)), transaction }
+  const input = { params, query, body, received, ...(await locked(caller, transaction)), transaction }
   const serve = async () => {
     const result = await route.serve(input)
     await recordAudit(transaction, { events: route.audit(result, input), caller, client: auditClient(headers), clock })
@@ -121,19 +122,10 @@ function refuseBody(body: unknown): void {
 
 const noFields = z.strictObject({})
 
-/**
- * The caller with its workspace as it is now, locked until the transaction ends: writers of one workspace come one
- * after the other, so what a handler checks is still true when it commits.
- */
-async function lockWorkspace(caller: Caller, { queries }: Transaction): Promise<Caller> {
+/** The caller with its workspace as it is now, locked until the transaction ends. */
+async function locked(caller: Caller, transaction: Transaction): Promise<Caller> {
   if (!('workspace' in caller)) return caller
-  // An update that changes nothing takes the row's lock, whichever engine is underneath.
-  const workspace = await queries
-    .updateTable('workspaces')
-    .set(({ ref }) => ({ name: ref('name') }))
-    .where('id', '=', caller.workspace.id)
-    .returningAll()
-    .executeTakeFirst()
+  const workspace = await lockWorkspace(caller.workspace.id, transaction)
   if (workspace === undefined) throw new ApiError('UNAUTHORIZED')
   return { ...caller, workspace }
 }

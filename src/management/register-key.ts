@@ -4,7 +4,8 @@ import { keyHash, shannonEntropy } from '../access/api-key.ts'
 import type { Clock } from '../clock.ts'
 import { ApiError, invalid } from '../errors.ts'
 import type { ChangeLog } from '../storage/change-log.ts'
-import type { Queries } from '../storage/database.ts'
+import type { Transaction } from '../storage/database.ts'
+import { takeLock } from '../storage/locks.ts'
 import type { WorkspaceRow } from '../storage/tables.ts'
 import { insertFederatedKey } from './federated-key-row.ts'
 import { findGroup } from './group-tree.ts'
@@ -38,7 +39,7 @@ export function registerKeyRoutes(parts: { changeLog: ChangeLog; clock: Clock })
         refuseUnsigned(workspace, received)
         refuseUnfit(key)
         const registered = { prefix: key.slice(0, prefixLength), hash: keyHash(key) }
-        await refuseTaken(registered, transaction.queries)
+        await refuseTaken(registered, transaction)
         await insertFederatedKey(
           { workspaceId: workspace.id, groupId: group.id, key: registered, name },
           { ...parts, transaction },
@@ -80,9 +81,14 @@ function refuseUnfit(key: string): void {
 }
 
 /** Also a revoked key's: its prefix stands in the record. */
-async function refuseTaken({ prefix, hash }: { prefix: string; hash: string }, queries: Queries): Promise<void> {
+async function refuseTaken(
+  { prefix, hash }: { prefix: string; hash: string },
+  transaction: Transaction,
+): Promise<void> {
+  // Keys of both kinds are unique together, which no constraint sees to.
+  await takeLock('names', transaction)
   for (const table of ['federated_keys', 'workspace_keys'] as const) {
-    const taken = await queries
+    const taken = await transaction.queries
       .selectFrom(table)
       .select('id')
       .where((eb) => eb.or([eb('prefix', '=', prefix), eb('hash', '=', hash)]))

@@ -5,6 +5,7 @@ import { invalid, notFound } from '../errors.ts'
 import { newId } from '../id.ts'
 import { ChangeLog } from '../storage/change-log.ts'
 import type { Database, Queries, Transaction } from '../storage/database.ts'
+import { lockWorkspace, takeLock } from '../storage/locks.ts'
 import { type PageRequest, Pagination, page, pageQuery, pageStart } from '../storage/page.ts'
 import type { WorkspaceRow } from '../storage/tables.ts'
 import { distinct } from './distinct.ts'
@@ -180,7 +181,9 @@ async function updateWorkspace(
   changes: UpdateWorkspaceRequest,
   { transaction, changeLog }: WriteParts,
 ): Promise<Workspace> {
-  const workspace = { ...(await findWorkspace(id, transaction.queries)), ...changes }
+  const row = await lockWorkspace(id, transaction)
+  if (row === undefined) throw notFound('workspace')
+  const workspace = { ...toWorkspace(row), ...changes }
   if (changes.org_prefixes !== undefined) await refuseTakenPrefixes(id, changes.org_prefixes, transaction)
   await transaction.queries.updateTable('workspaces').set(toRow(workspace)).where('id', '=', id).execute()
   changeLog.record(transaction, { kind: 'workspace', workspaceId: id })
@@ -207,6 +210,8 @@ export async function createBootstrapWorkspace(
 ): Promise<{ generatedKey: string | null }> {
   const given = key === null ? undefined : { key, prefix: publicPrefix(key), hash: keyHash(key) }
   return database.transaction(async (transaction) => {
+    // Of nodes that start at once on an empty database, one makes it.
+    await takeLock('names', transaction)
     const existing = await transaction.queries.selectFrom('workspaces').select('id').limit(1).executeTakeFirst()
     if (existing !== undefined) return { generatedKey: null }
     const { api_key } = await createWorkspace(
@@ -222,8 +227,9 @@ function audited({ id, name }: Pick<Workspace, 'id' | 'name'>) {
   return { workspace_id: id, workspace_name: name }
 }
 
-async function refuseTakenPrefixes(id: string, prefixes: readonly string[], { queries }: Transaction): Promise<void> {
-  const taken = await othersPrefixes(id, queries)
+async function refuseTakenPrefixes(id: string, prefixes: readonly string[], transaction: Transaction): Promise<void> {
+  await takeLock('names', transaction)
+  const taken = await othersPrefixes(id, transaction.queries)
   for (const [index, prefix] of prefixes.entries()) {
     if (taken.has(prefix))
       throw invalid(`org_prefixes.${index}`, `The prefix '${prefix}' belongs to another workspace.`)

@@ -10,20 +10,36 @@ export type Change =
   | { kind: 'routing'; workspaceId: string }
   /** Which workspace a hostname belongs to. */
   | { kind: 'domains' }
+  /** Any of it: changes may have been missed. */
+  | { kind: 'everything' }
 
 export type ChangeListener = (change: Change) => void | Promise<void>
+
+/** Writes a change down for the other nodes, within its transaction. */
+export type KeepChange = (change: Change, transaction: Transaction) => Promise<void>
 
 /** Tells everything that keeps copies of stored rows when these have changed: after the commit, before the answer. */
 export class ChangeLog {
   readonly #listeners: ChangeListener[] = []
+  readonly #keep: KeepChange | null
+
+  /** `keep` where there may be other nodes. */
+  constructor({ keep = null }: { keep?: KeepChange | null } = {}) {
+    this.#keep = keep
+  }
 
   subscribe(listener: ChangeListener): void {
     this.#listeners.push(listener)
   }
 
   record(transaction: Transaction, change: Change): void {
-    transaction.onCommit(async () => {
-      await Promise.all(this.#listeners.map((listener) => listener(change)))
-    })
+    const keep = this.#keep
+    if (keep !== null) transaction.beforeCommit(() => keep(change, transaction))
+    transaction.onCommit(() => this.tell(change))
+  }
+
+  /** Resolves once every listener has taken note of a change that has been committed, here or elsewhere. */
+  async tell(change: Change): Promise<void> {
+    await Promise.all(this.#listeners.map((listener) => listener(change)))
   }
 }

@@ -1,5 +1,5 @@
 import { existsSync } from 'node:fs'
-import { type Dialect, Kysely, type Transaction as KyselyTransaction } from 'kysely'
+import { type Dialect, Kysely, type KyselyPlugin, type Transaction as KyselyTransaction } from 'kysely'
 import { Migrator } from 'kysely/migration'
 import { StartError } from '../errors.ts'
 import { migrations } from './migrations/index.ts'
@@ -16,6 +16,8 @@ export type Queries = Kysely<Tables>
  */
 export interface Transaction {
   readonly queries: KyselyTransaction<Tables>
+  /** Runs `write` as the transaction's last statements, in the order asked for: what it locks is held for the shortest. */
+  beforeCommit(write: () => Promise<void>): void
   /** Runs `effect` after the commit, in the order asked for, and not at all after a rollback. */
   onCommit(effect: CommitEffect): void
 }
@@ -27,17 +29,36 @@ export type CommitEffect = () => void | Promise<void>
 export class Database implements AsyncDisposable {
   readonly queries: Queries
 
-  constructor(dialect: Dialect) {
-    this.queries = new Kysely<Tables>({ dialect })
+  constructor(dialect: Dialect, { plugins = [] }: { plugins?: KyselyPlugin[] } = {}) {
+    this.queries = new Kysely<Tables>({ dialect, plugins })
   }
 
+  /** Runs `work` anew, a few times, where the engine ends the transaction in favour of others that it waited for. */
   async transaction<Result>(work: (transaction: Transaction) => Promise<Result>): Promise<Result> {
+    for (let attempt = 1; ; attempt += 1) {
+      try {
+        const { result, effects } = await this.#commit(work)
+        for (const effect of effects) await effect()
+        return result
+      } catch (error) {
+        if (attempt === attemptsMax || !wasGivenUp(error)) throw error
+      }
+    }
+  }
+
+  async #commit<Result>(work: (transaction: Transaction) => Promise<Result>) {
+    const lastWrites: (() => Promise<void>)[] = []
     const effects: CommitEffect[] = []
-    const result = await this.queries
-      .transaction()
-      .execute((queries) => work({ queries, onCommit: (effect) => effects.push(effect) }))
-    for (const effect of effects) await effect()
-    return result
+    const result = await this.queries.transaction().execute(async (queries) => {
+      const result = await work({
+        queries,
+        beforeCommit: (write) => lastWrites.push(write),
+        onCommit: (effect) => effects.push(effect),
+      })
+      for (const write of lastWrites) await write()
+      return result
+    })
+    return { result, effects }
   }
 
   /** Brings the tables to the newest form; does nothing where they are. */
@@ -50,6 +71,13 @@ export class Database implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.queries.destroy()
   }
+}
+
+const attemptsMax = 3
+
+/** serialization_failure and deadlock_detected of PostgreSQL's SQLSTATE list. */
+function wasGivenUp(error: unknown): boolean {
+  return error instanceof Error && 'code' in error && (error.code === '40001' || error.code === '40P01')
 }
 
 /** Opens (and makes, readable by its owner alone) the embedded database at `path`, in its newest form. */

@@ -25,6 +25,8 @@ export interface Tables {
   webhook_deliveries: WebhookDeliveryRow
   audit_logs: AuditLogRow
   idempotent_answers: IdempotentAnswerRow
+  locks: LockRow
+  changes: ChangeRow
 }
 
 export interface WorkspaceRow {
@@ -291,4 +293,23 @@ export interface LedgerBeginningRow {
   position: number
   sequence: number
   day: string
+}
+
+export const lockNames = ['names', 'changes'] as const
+export type LockName = (typeof lockNames)[number]
+
+/** A row that is there to be locked (`locks.ts`). */
+export interface LockRow {
+  name: LockName
+  /** How often it has been locked. */
+  times: number
+}
+
+/** What a committed write made stale, for the other nodes (`shared-changes.ts`). The newest 10,000 are kept. */
+export interface ChangeRow {
+  /** Ascends by one, in the order of the commits. */
+  id: number
+  /** Tells it from any other that had its id, before a database was set back. */
+  stamp: string
+  change: string
 }

@@ -23,6 +23,5 @@ export interface WorkerStart {
   config: Config
   masterKey: Uint8Array
   journalPath: string
-  databasePath: string
   leaseMs: number
 }

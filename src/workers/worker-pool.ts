@@ -14,7 +14,6 @@ import { Channel } from './channel.ts'
 export interface WorkerPoolParts {
   config: Config
   masterKey: Uint8Array
-  databasePath: string
   /** One for each worker. */
   journalPaths: readonly string[]
   counters: CounterStore
@@ -122,7 +121,7 @@ class ForkedWorkers implements WorkerPool {
   }
 
   async #start(number: number): Promise<void> {
-    const { config, masterKey, databasePath, journalPaths, counters, log } = this.#parts
+    const { config, masterKey, journalPaths, counters, log } = this.#parts
     const child = fork(join(import.meta.dirname, 'worker.ts'), { serialization: 'advanced', execArgv: [] })
     const channel = new Channel<WorkerCalls>(child, {
       take: (demand) => counters.take(demand),
@@ -144,7 +143,6 @@ class ForkedWorkers implements WorkerPool {
     const start: WorkerStart = {
       config,
       masterKey,
-      databasePath,
       journalPath: journalPaths[number] ?? '',
       leaseMs: counters.leaseMs,
     }

@@ -1,10 +1,10 @@
 import { KeyUse } from '../access/key-use.ts'
 import { systemClock } from '../clock.ts'
 import { type InferencePlane, openInferencePlane } from '../inference-plane.ts'
-import { openLedgerThread } from '../ledger/ledger-thread.ts'
+import { openLedgerWriter } from '../ledger/ledger-writer.ts'
 import { openLog } from '../log.ts'
 import { openMetrics } from '../metrics.ts'
-import { openEmbeddedDatabase } from '../storage/database.ts'
+import { openDatabase } from '../storage/open-database.ts'
 import { SecretBox } from '../storage/secret-box.ts'
 import type { WorkerCalls, WorkerStart } from './calls.ts'
 import { Channel } from './channel.ts'
@@ -38,12 +38,12 @@ process.once('disconnect', () => void parts.disposeAsync())
 // The signal goes to the whole process group; the main process decides when a worker stops.
 for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, () => {})
 
-async function open({ config, masterKey, databasePath, journalPath, leaseMs }: WorkerStart): Promise<InferencePlane> {
+async function open({ config, masterKey, journalPath, leaseMs }: WorkerStart): Promise<InferencePlane> {
   const clock = systemClock
   const log = openLog({ level: config.logLevel })
-  const database = parts.use(await openEmbeddedDatabase(databasePath))
+  const database = parts.use(await openDatabase(config))
   const keyUse = parts.use(new KeyUse({ database, clock, log }))
-  const ledgerWriter = parts.use(openLedgerThread({ path: databasePath }))
+  const ledgerWriter = parts.use(openLedgerWriter(database, config))
   const plane = parts.use(
     await openInferencePlane({
       config,

@@ -63,10 +63,10 @@ test('a write that is refused leaves no row behind and announces nothing', async
     response: z.object({ name: z.string() }),
     audit: () => [],
   } as const
-  const rename = async ({ queries, onCommit }: Transaction) => {
+  const rename = async (transaction: Transaction) => {
     const name = 'changed'
-    await queries.updateTable('workspaces').set({ name }).execute()
-    changeLog.record({ queries, onCommit }, { kind: 'workspace', workspaceId: 'any' })
+    await transaction.queries.updateTable('workspaces').set({ name }).execute()
+    changeLog.record(transaction, { kind: 'workspace', workspaceId: 'any' })
     return { name }
   }
   const taken = defineRoute({ ...shared, method: 'POST', handler: ({ transaction }) => rename(transaction) })

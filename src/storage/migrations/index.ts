@@ -5,6 +5,7 @@ import { identity } from './0003-identity.ts'
 import { idempotency } from './0004-idempotency.ts'
 import { retention } from './0005-retention.ts'
 import { customers } from './0006-customers.ts'
+import { nodes } from './0007-nodes.ts'
 
 /** Applied in the order of their names, each once; a name never changes after a release. */
 export const migrations: Record<string, Migration> = {
@@ -14,4 +15,5 @@ export const migrations: Record<string, Migration> = {
   '0004-idempotency': idempotency,
   '0005-retention': retention,
   '0006-customers': customers,
+  '0007-nodes': nodes,
 }

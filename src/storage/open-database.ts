@@ -1,0 +1,23 @@
+import { join } from 'node:path'
+import { type Database, openEmbeddedDatabase } from './database.ts'
+import { openPostgresDatabase } from './postgres.ts'
+
+export interface DatabaseSettings {
+  /** `postgres://…`; null: the embedded database. */
+  databaseUrl: string | null
+  dataDir: string
+}
+
+/** The installation's database, in its newest form: a server's, or the one embedded in the data folder. */
+export function openDatabase(
+  { databaseUrl, dataDir }: DatabaseSettings,
+  options: { mustExist?: boolean } = {},
+): Promise<Database> {
+  return databaseUrl === null
+    ? openEmbeddedDatabase(embeddedDatabasePath(dataDir), options)
+    : openPostgresDatabase({ url: databaseUrl })
+}
+
+export function embeddedDatabasePath(dataDir: string): string {
+  return join(dataDir, 'tollgate.db')
+}

