@@ -1,0 +1,115 @@
+import { setTimeout as pause } from 'node:timers/promises'
+import { bodyOf, type CaseName, type CpuCaseName, cases } from './cases.ts'
+import type { Gateway } from './gateways.ts'
+import { type LoadResult, load, type Percentiles } from './load.ts'
+import { settled } from './processes.ts'
+
+/** What every measurement needs: the load generator, a folder for its files, the upstream, and how long to measure. */
+export interface Rig {
+  program: string
+  folder: string
+  upstreamPort: number
+  pace: Pace
+}
+
+export interface Pace {
+  rounds: number
+  warmUpSeconds: number
+  seconds: number
+}
+
+/** One figure of one round. */
+export interface Measured {
+  what: Quantity
+  /** The kind of request, or the size of the store. */
+  of: string
+  who: string
+  value: number
+}
+
+export type Quantity =
+  | 'cpuUs'
+  | 'requestsPerSecond'
+  | 'addedP50Us'
+  | 'addedP99Us'
+  | 'addedToChunkP99Us'
+  | 'bytesPerStream'
+  | 'eventsPerSecond'
+
+/** Runs every case for its part of the warm-up time, so that what is measured later is compiled code. */
+export async function warmUp(gateway: Gateway, names: readonly CpuCaseName[], rig: Rig): Promise<void> {
+  for (const name of names) await call(gateway, { name, seconds: rig.pace.warmUpSeconds / names.length }, rig)
+}
+
+/** CPU time a request, with all that it leaves to be done afterwards, and requests a second. */
+export async function measureCpu(gateway: Gateway, name: CpuCaseName, rig: Rig): Promise<Measured[]> {
+  await settled(gateway)
+  const before = gateway.cpuSeconds()
+  const { answered, seconds } = await call(gateway, { name, seconds: rig.pace.seconds }, rig)
+  await settled(gateway)
+  const cpuUs = ((gateway.cpuSeconds() - before) * 1e6) / answered
+  return [
+    { what: 'cpuUs', of: name, who: gateway.name, value: cpuUs },
+    { what: 'requestsPerSecond', of: name, who: gateway.name, value: answered / seconds },
+  ]
+}
+
+/** What a gateway adds to the time of a request at this rate: its times less those of the upstream called directly. */
+export async function measureAdded(
+  gateway: Gateway,
+  { name, rate }: { name: CaseName; rate: number },
+  rig: Rig,
+): Promise<Measured[]> {
+  const { seconds } = rig.pace
+  const direct = await callDirectly({ name, rate, seconds }, rig)
+  const through = await call(gateway, { name, rate, seconds }, rig)
+  const added = difference(through.requestUs, direct.requestUs)
+  return [
+    { what: 'addedP50Us', of: name, who: gateway.name, value: added.p50 },
+    { what: 'addedP99Us', of: name, who: gateway.name, value: added.p99 },
+  ]
+}
+
+/** Of 1,000 open streams: how much later a chunk arrives than from the upstream directly, and what one keeps in memory. */
+export async function measureStreams(gateway: Gateway, rig: Rig): Promise<Measured[]> {
+  const { connections, rate } = cases.slow
+  const seconds = connections / (rate ?? 1)
+  const direct = await callDirectly({ name: 'slow', rate, seconds }, rig)
+  const bytesBefore = gateway.residentBytes()
+  const calling = call(gateway, { name: 'slow', seconds }, rig)
+  await pause(10_000)
+  const bytesPerStream = (gateway.residentBytes() - bytesBefore) / connections
+  const through = await calling
+  return [
+    {
+      what: 'addedToChunkP99Us',
+      of: 'slow',
+      who: gateway.name,
+      value: difference(through.chunkUs, direct.chunkUs).p99,
+    },
+    { what: 'bytesPerStream', of: 'slow', who: gateway.name, value: bytesPerStream },
+  ]
+}
+
+interface CallOptions {
+  name: CaseName
+  seconds: number
+  /** In place of the case's own. */
+  rate?: number | null
+}
+
+export function call(gateway: Gateway, { name, seconds, rate }: CallOptions, rig: Rig): Promise<LoadResult> {
+  const called = { ...cases[name], ...(rate === undefined ? {} : { rate }), seconds }
+  return load({ ...called, ...gateway.call(name), port: gateway.port, body: bodyOf(name) }, rig)
+}
+
+export function callDirectly({ name, seconds, rate }: CallOptions, rig: Rig): Promise<LoadResult> {
+  const called = { ...cases[name], ...(rate === undefined ? {} : { rate }), seconds }
+  const path = `/${called.upstream}/v1/chat/completions`
+  const headers = [{ authorization: 'Bearer none' }]
+  return load({ ...called, path, headers, status: 200, port: rig.upstreamPort, body: bodyOf(name) }, rig)
+}
+
+function difference(through: Percentiles, direct: Percentiles): Percentiles {
+  return { p50: through.p50 - direct.p50, p99: through.p99 - direct.p99 }
+}
