@@ -82,6 +82,8 @@ function toGroupRecord(row: GroupRow): GroupRecord {
 }
 
 async function readEndpoint(queries: Queries, secretBox: SecretBox, slug: string): Promise<EndpointRecord | null> {
+  // PostgreSQL takes no such text, not even in a question.
+  if (slug.includes('\0')) return null
   const row = await queries.selectFrom('endpoints').selectAll().where('slug', '=', slug).executeTakeFirst()
   if (row === undefined) return null
   return { workspaceId: row.workspace_id, slug, targets: await endpointTargets(queries, secretBox, row) }

@@ -42,7 +42,7 @@ export interface Ledger {
   events(query: EventQuery): Promise<EventPage>
 }
 
-export function openLedger({ database }: { database: Database }): Ledger {
+export function openLedger({ database }: { database: Pick<Database, 'queries' | 'transaction'> }): Ledger {
   const statements = ledgerStatements(database.queries)
   return {
     write: (events) =>

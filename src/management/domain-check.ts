@@ -4,7 +4,13 @@ import { ApiError, invalid, notFound } from '../errors.ts'
 import { isLoopbackAddress } from '../outbound-addresses.ts'
 import type { Database } from '../storage/database.ts'
 
-const Query = z.object({ domain: z.string().min(1).max(253) })
+const Query = z.object({
+  domain: z
+    .string()
+    .min(1)
+    .max(253)
+    .regex(/^[^\0]*$/),
+})
 
 /**
  * Tells a TLS terminator on this machine whether to ask for a certificate: 200 for a hostname that a workspace has

@@ -3,7 +3,7 @@ import { serializerCompiler } from 'fastify-type-provider-zod'
 import { z } from 'zod'
 import type { KeyUse } from '../access/key-use.ts'
 import type { Clock } from '../clock.ts'
-import { ApiError } from '../errors.ts'
+import { ApiError, invalid } from '../errors.ts'
 import type { Database, Transaction } from '../storage/database.ts'
 import { lockWorkspace } from '../storage/locks.ts'
 import type { SecretBox } from '../storage/secret-box.ts'
@@ -35,7 +35,9 @@ export function mountRoutes(
 ): void {
   server.setValidatorCompiler<z.ZodType>(({ schema }) => (given) => {
     const parsed = schema.safeParse(given ?? {})
-    return parsed.success ? { value: parsed.data } : { error: schemaError(parsed.error) }
+    if (!parsed.success) return { error: schemaError(parsed.error) }
+    const place = placeOfNul(parsed.data)
+    return place === null ? { value: parsed.data } : { error: invalid(place, 'Must not contain the character U+0000.') }
   })
   server.setSerializerCompiler(serializerCompiler)
   const rate = new RequestRate(clock)
@@ -70,6 +72,17 @@ export function mountRoutes(
       },
     })
   }
+}
+
+/** The dotted path to a text that PostgreSQL does not take, or null. */
+function placeOfNul(value: unknown): string | null {
+  if (typeof value === 'string') return value.includes('\0') ? '' : null
+  if (typeof value !== 'object' || value === null) return null
+  for (const [name, member] of Object.entries(value)) {
+    const place = placeOfNul(member)
+    if (place !== null) return place === '' ? name : `${name}.${place}`
+  }
+  return null
 }
 
 /** Serves a read, or a request that waits for the world outside; what that did is in the audit log before its answer. */

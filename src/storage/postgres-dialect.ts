@@ -6,6 +6,7 @@ import {
   PostgresAdapter,
   PostgresIntrospector,
   PostgresQueryCompiler,
+  type PrimitiveValueListNode,
   type QueryResult,
 } from 'kysely'
 import { DatabaseError, Pool, type PoolClient, types } from 'pg'
@@ -48,7 +49,7 @@ export function postgresDialect({
   pool.on('connect', (client) => client.on('error', () => {}))
   return {
     createDriver: () => new PoolDriver(pool),
-    createQueryCompiler: () => new PostgresQueryCompiler(),
+    createQueryCompiler: () => new QueryCompiler(),
     createAdapter: () => new PostgresAdapter(),
     createIntrospector: (database) => new PostgresIntrospector(database),
   }
@@ -59,6 +60,14 @@ const numberTypes: readonly number[] = [types.builtins.INT8, types.builtins.NUME
 
 function getTypeParser(type: number, format?: 'text' | 'binary') {
   return numberTypes.includes(type) ? Number : types.getTypeParser(type, format)
+}
+
+/** As SQLite has it, nothing is within an empty list; PostgreSQL does not know such lists. */
+class QueryCompiler extends PostgresQueryCompiler {
+  protected override visitPrimitiveValueList(node: PrimitiveValueListNode): void {
+    if (node.values.length === 0) this.append('(select null where false)')
+    else super.visitPrimitiveValueList(node)
+  }
 }
 
 class PoolDriver implements Driver {

@@ -5,7 +5,8 @@ import { join } from 'node:path'
 import { test } from 'node:test'
 import { type KeyKind, KeyUse, type KeyUseOptions } from '../../src/access/key-use.ts'
 import { openLog } from '../../src/log.ts'
-import { type Database, openEmbeddedDatabase } from '../../src/storage/database.ts'
+import type { Database } from '../../src/storage/database.ts'
+import { openTestDatabase } from '../support/database-backends.ts'
 import { ManualClock } from '../support/manual-clock.ts'
 import { until } from '../support/until.ts'
 
@@ -76,7 +77,7 @@ async function openStage(options: Pick<KeyUseOptions, 'keysMax'> = {}): Promise<
   await using started = new AsyncDisposableStack()
   const folder = await mkdtemp(join(tmpdir(), 'tollgate-key-use-'))
   started.defer(() => rm(folder, { recursive: true, force: true }))
-  const database = started.use(await openEmbeddedDatabase(join(folder, 'tollgate.db')))
+  const database = started.use(await openTestDatabase(folder))
   await addKeys(database)
   const clock = new ManualClock()
   const keyUse = started.use(new KeyUse({ database, clock, log: openLog({ level: 'silent' }), ...options }))

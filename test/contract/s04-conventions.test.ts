@@ -43,6 +43,18 @@ describe('conventions of the management API', () => {
     await lab.invalid('limit', 'GET /v1/models?limit=5')
   })
 
+  test('a text with U+0000, which PostgreSQL does not take, is a 400 that names its place, wherever it stands', async () => {
+    await lab.invalid('external_entity_id', 'GET /v1/gateway/groups?external_entity_id=a%00')
+    await lab.invalid('group_id', 'GET /v1/gateway/groups/%00')
+    await lab.invalid('environments.0.base_url', 'POST /v1/models', {
+      name: 'm',
+      environments: [{ name: 'production', base_url: 'http://127.0.0.1:1/\0' }],
+    })
+    await lab.invalid('name', 'POST /v1/teams', { name: '\0' })
+    const { status } = await fetch(`${management.url}/v1/gateway/domains/check?domain=%00`)
+    assert.equal(status, 400)
+  })
+
   test('a body where none is taken is a 400 that names its field', async () => {
     await lab.invalid('force', 'DELETE /v1/secrets/none', { force: true })
   })

@@ -344,10 +344,10 @@ describe('groups', () => {
         'in',
         keys.map(({ prefix }) => prefix),
       )
-      .orderBy('id')
       .execute()
+    const isRevoked = new Map(rows.map(({ prefix, revoked_at }) => [prefix, revoked_at !== null]))
     assert.deepEqual(
-      rows.map(({ revoked_at }) => revoked_at !== null),
+      keys.map(({ prefix }) => isRevoked.get(prefix)),
       [true, true, false],
     )
     await lab.refused(404, `DELETE ${path}/${doomed.id}`)

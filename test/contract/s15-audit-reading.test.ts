@@ -106,7 +106,7 @@ describe('the audit log', () => {
     await sql`
       insert into audit_logs (id, workspace_id, created_at, event_type, event_data, search_text, actor_type, source)
       with recursive numbers(number) as (select 1 union all select number + 1 from numbers where number < 5000)
-      select 'z' || printf('%08d', number), ${lab.workspaceId}, 0, 'TEAM_DELETED',
+      select 'z' || cast(10000000 + number as text), ${lab.workspaceId}, 0, 'TEAM_DELETED',
         '{"event_type":"TEAM_DELETED","team_id":"t","team_name":"hay"}', 'hay', 'API_KEY', 'API'
       from numbers`.execute(management.database.queries)
     await lab.ok('POST /v1/teams', { name: 'needle 2' })

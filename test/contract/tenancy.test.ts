@@ -112,11 +112,9 @@ describe('a workspace', () => {
   /** Every row of every table that belongs to `lab`. */
   async function rowsOf({ workspaceId }: Lab): Promise<Record<string, unknown[]>> {
     const { queries } = management.database
-    const tables = await sql<{ name: string }>`select name from sqlite_master where type = 'table'`.execute(queries)
     const rows: Record<string, unknown[]> = {}
-    for (const { name } of tables.rows) {
-      const columns = await sql<{ name: string }>`select name from pragma_table_info(${name})`.execute(queries)
-      const owner = columns.rows.find((column) => column.name === 'workspace_id')
+    for (const { name, columns } of await queries.introspection.getTables()) {
+      const owner = columns.find((column) => column.name === 'workspace_id')
       if (owner === undefined && name !== 'workspaces') continue
       const column = name === 'workspaces' ? 'id' : 'workspace_id'
       const found = await sql`select * from ${sql.table(name)} where ${sql.ref(column)} = ${workspaceId}`.execute(

@@ -5,9 +5,9 @@ import { join } from 'node:path'
 import { test } from 'node:test'
 import { setTimeout as delay } from 'node:timers/promises'
 import { verifyLedger } from '../../src/ledger/verify.ts'
-import { openEmbeddedDatabase } from '../../src/storage/database.ts'
 import { startReceiver } from '../delivery/receiver.ts'
 import { temporaryFolder } from '../ledger/temporary-folder.ts'
+import { openTestDatabase } from '../support/database-backends.ts'
 import { type MockUpstream, startMockUpstream } from '../support/mock-upstream.ts'
 import { type ServedProcess, startServed, workspaceKey } from '../support/served-process.ts'
 import { until } from '../support/until.ts'
@@ -98,7 +98,7 @@ test('killed, stopped and run out of disk, the server loses no event of a comple
   assert.deepEqual(used, { REQUEST: recorded.length, TOKEN: tokens }, "the day's counters are the sum of the record")
 
   assert.equal(await server.stop(), 0)
-  await using database = await openEmbeddedDatabase(join(disk.path, 'tollgate.db'))
+  await using database = await openTestDatabase(disk.path)
   assert.deepEqual(await Array.fromAsync(verifyLedger(database.queries)), [])
 })
 

@@ -1,4 +1,3 @@
-import { join } from 'node:path'
 import { mintSigningSecret, signingSecretPurpose } from '../../src/access/signing-secret.ts'
 import type { Clock } from '../../src/clock.ts'
 import { startDispatcher } from '../../src/delivery/dispatcher.ts'
@@ -8,9 +7,9 @@ import { openLedger } from '../../src/ledger/ledger.ts'
 import { openLog } from '../../src/log.ts'
 import { openMetrics } from '../../src/metrics.ts'
 import { openPostbox, type PostboxOptions } from '../../src/outbound.ts'
-import { openEmbeddedDatabase } from '../../src/storage/database.ts'
 import { SecretBox } from '../../src/storage/secret-box.ts'
 import type { WebhookDeliveryRow, WebhookRow } from '../../src/storage/tables.ts'
+import { openTestDatabase } from '../support/database-backends.ts'
 
 /** What delivers webhooks, over a database in `folder`, without the rest of the gateway. */
 export type Installation = Awaited<ReturnType<typeof openInstallation>>
@@ -23,7 +22,7 @@ export interface InstallationOptions extends PostboxOptions {
 
 export async function openInstallation({ folder, clock, attemptsMax = 256, ...postboxOptions }: InstallationOptions) {
   await using opened = new AsyncDisposableStack()
-  const database = opened.use(await openEmbeddedDatabase(join(folder, 'tollgate.db')))
+  const database = opened.use(await openTestDatabase(folder))
   const secretBox = new SecretBox(Buffer.alloc(32, 7))
   const ledger = openLedger({ database })
   const metrics = openMetrics()

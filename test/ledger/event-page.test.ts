@@ -1,9 +1,8 @@
 import assert from 'node:assert/strict'
-import { join } from 'node:path'
 import { test } from 'node:test'
 import type { EventQuery } from '../../src/ledger/event-page.ts'
 import { type Ledger, openLedger } from '../../src/ledger/ledger.ts'
-import { openEmbeddedDatabase } from '../../src/storage/database.ts'
+import { openTestDatabase } from '../support/database-backends.ts'
 import { sampleEvent, sampleEvents, workspaceKeyEvent } from './sample-event.ts'
 import { temporaryFolder } from './temporary-folder.ts'
 
@@ -12,7 +11,7 @@ const noonMs = Date.parse('2026-01-15T12:00:00.000Z')
 async function openEmptyLedger(): Promise<AsyncDisposable & { ledger: Ledger }> {
   await using opened = new AsyncDisposableStack()
   const folder = opened.use(temporaryFolder())
-  const database = opened.use(await openEmbeddedDatabase(join(folder.path, 'tollgate.db')))
+  const database = opened.use(await openTestDatabase(folder.path))
   const parts = opened.move()
   return { ledger: openLedger({ database }), [Symbol.asyncDispose]: () => parts.disposeAsync() }
 }

@@ -8,7 +8,7 @@ import { openJournal } from '../../src/ledger/journal.ts'
 import { openLedger } from '../../src/ledger/ledger.ts'
 import { ledgerWriter } from '../../src/ledger/ledger-writer.ts'
 import { startShipper } from '../../src/ledger/shipper.ts'
-import { openEmbeddedDatabase } from '../../src/storage/database.ts'
+import { openTestDatabase } from '../support/database-backends.ts'
 import { quiet } from './quiet-parts.ts'
 import { assertSoundRecord, recordOf } from './record-of.ts'
 import { temporaryFolder } from './temporary-folder.ts'
@@ -40,7 +40,7 @@ async function acknowledgedBeforeKill(
 
 /** What the next start does: opens both and ships what the journal still holds. */
 async function shipTheRest(folder: string): Promise<{ waiting: number; recordedBefore: number; keys: string[] }> {
-  await using database = await openEmbeddedDatabase(join(folder, 'tollgate.db'))
+  await using database = await openTestDatabase(folder)
   const recordedBefore = (await recordOf(database)).length
   await using journal = openJournal({ path: join(folder, 'journal.db'), sync: 'normal', ...quiet })
   const waiting = journal.depth()

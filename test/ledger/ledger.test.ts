@@ -8,6 +8,9 @@ import { openLedger } from '../../src/ledger/ledger.ts'
 import { openLedgerThread } from '../../src/ledger/ledger-thread.ts'
 import { type LedgerWriter, ledgerWriter } from '../../src/ledger/ledger-writer.ts'
 import { type Database, openEmbeddedDatabase } from '../../src/storage/database.ts'
+import { embeddedDatabasePath } from '../../src/storage/open-database.ts'
+import { isUniqueViolation } from '../../src/storage/unique-violation.ts'
+import { engine, openTestDatabase } from '../support/database-backends.ts'
 import { assertSoundRecord, dailyUsageOf, recordOf } from './record-of.ts'
 import { sampleEvent, sampleEvents, workspaceKeyEvent } from './sample-event.ts'
 import { temporaryFolder } from './temporary-folder.ts'
@@ -17,20 +20,27 @@ interface Written extends AsyncDisposable {
   write(events: readonly BillingEvent[]): Promise<string[]>
 }
 
-const writers: { name: string; open: (path: string, database: Database) => LedgerWriter & Partial<AsyncDisposable> }[] =
-  [
-    { name: 'this thread', open: (_path, database) => ledgerWriter(openLedger({ database })) },
-    { name: 'a thread of its own', open: (path) => openLedgerThread({ path }) },
-  ]
+interface TestedWriter {
+  name: string
+  open: (dataDir: string, database: Database) => LedgerWriter & Partial<AsyncDisposable>
+}
 
-for (const { name, open } of writers) {
+const thisThread: TestedWriter = {
+  name: 'this thread',
+  open: (_dataDir, database) => ledgerWriter(openLedger({ database })),
+}
+const ownThread: TestedWriter = {
+  name: 'a thread of its own',
+  open: (dataDir) => openLedgerThread({ path: embeddedDatabasePath(dataDir) }),
+}
+
+for (const { name, open } of engine === 'sqlite' ? [thisThread, ownThread] : [thisThread]) {
   describe(`the ledger, written from ${name}`, () => {
     async function openWritten(): Promise<Written> {
       await using opened = new AsyncDisposableStack()
       const folder = opened.use(temporaryFolder())
-      const path = join(folder.path, 'tollgate.db')
-      const database = opened.use(await openEmbeddedDatabase(path))
-      const writer = open(path, database)
+      const database = opened.use(await openTestDatabase(folder.path))
+      const writer = open(folder.path, database)
       opened.defer(() => writer[Symbol.asyncDispose]?.())
       const parts = opened.move()
       return {
@@ -134,7 +144,7 @@ for (const { name, open } of writers) {
         .set({ position: 1 })
         .where('workspace_id', '=', 'workspace-a')
         .execute()
-      await assert.rejects(written.write([sampleEvent({ workspaceId: 'workspace-b' }), taken]), /UNIQUE/)
+      await assert.rejects(written.write([sampleEvent({ workspaceId: 'workspace-b' }), taken]), isUniqueViolation)
       assert.equal((await recordOf(written.database)).length, 2)
       assert.deepEqual(await dailyUsageOf(written.database), usage)
       const heads = await written.database.queries.selectFrom('ledger_heads').select('workspace_id').execute()
@@ -171,9 +181,8 @@ for (const { name, open } of writers) {
 
 test('two processes that write the same batches at once record each event once', async () => {
   using folder = temporaryFolder()
-  const path = join(folder.path, 'tollgate.db')
-  await using one = await openEmbeddedDatabase(path)
-  await using other = await openEmbeddedDatabase(path)
+  await using one = await openTestDatabase(folder.path)
+  await using other = await openTestDatabase(folder.path)
   const batches = Array.from({ length: 20 }, (_, index) => [
     ...sampleEvents(5, { workspaceId: `workspace-${index % 2}` }),
     ...sampleEvents(5, { workspaceId: 'workspace-0' }),
@@ -186,7 +195,7 @@ test('two processes that write the same batches at once record each event once',
 
 test('the usage of a day comes in pages that hold every group and slug once', async () => {
   using folder = temporaryFolder()
-  await using database = await openEmbeddedDatabase(join(folder.path, 'tollgate.db'))
+  await using database = await openTestDatabase(folder.path)
   const ledger = openLedger({ database })
   const admittedAtMs = Date.parse('2026-01-15T08:00:00.000Z')
   const perSlug = ['acme/large', 'acme/medium', 'acme/small'].flatMap((modelSlug) =>

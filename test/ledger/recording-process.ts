@@ -6,9 +6,9 @@ import { openLedger } from '../../src/ledger/ledger.ts'
 import { openLedgerThread } from '../../src/ledger/ledger-thread.ts'
 import { type LedgerWriter, ledgerWriter } from '../../src/ledger/ledger-writer.ts'
 import { startShipper } from '../../src/ledger/shipper.ts'
-import { Database, openEmbeddedDatabase, type Transaction } from '../../src/storage/database.ts'
-import { openSqliteFile } from '../../src/storage/sqlite.ts'
-import { nodeSqliteDialect } from '../../src/storage/sqlite-dialect.ts'
+import type { Database } from '../../src/storage/database.ts'
+import { embeddedDatabasePath } from '../../src/storage/open-database.ts'
+import { engine, openTestDatabase } from '../support/database-backends.ts'
 import { quiet } from './quiet-parts.ts'
 import { sampleEvent, workspaceKeyEvent } from './sample-event.ts'
 
@@ -18,28 +18,28 @@ import { sampleEvent, workspaceKeyEvent } from './sample-event.ts'
  * `before-ledger-commit` or `before-journal-remove` it kills itself at that point of its first batch.
  */
 const [, , folder = '', end = 'whenever'] = process.argv
-const databasePath = join(folder, 'tollgate.db')
+const database = await openTestDatabase(folder)
 
-const writers: Record<string, () => Promise<LedgerWriter>> = {
-  whenever: async () => {
-    await using _migrated = await openEmbeddedDatabase(databasePath)
-    return openLedgerThread({ path: databasePath })
-  },
-  'before-ledger-commit': async () => {
-    const database = new DyingDatabase(nodeSqliteDialect(openSqliteFile(databasePath, { synchronous: 'full' })))
-    await database.migrate()
-    return ledgerWriter(openLedger({ database }))
-  },
-  'before-journal-remove': async () => {
-    const writer = ledgerWriter(openLedger({ database: await openEmbeddedDatabase(databasePath) }))
+const writers: Record<string, () => LedgerWriter> = {
+  whenever: () => (engine === 'sqlite' ? openLedgerThread({ path: embeddedDatabasePath(folder) }) : writerTo(database)),
+  'before-ledger-commit': () => writerTo(dyingBeforeCommit(database)),
+  'before-journal-remove': () => {
+    const writer = writerTo(database)
     return { write: (texts) => writer.write(texts).then(die) }
   },
 }
 
+type WrittenDatabase = Pick<Database, 'queries' | 'transaction'>
+
+function writerTo(database: WrittenDatabase): LedgerWriter {
+  return ledgerWriter(openLedger({ database }))
+}
+
 /** Dies when all statements of a transaction are through, just before its commit. */
-class DyingDatabase extends Database {
-  override transaction<Result>(work: (transaction: Transaction) => Promise<Result>): Promise<Result> {
-    return super.transaction((transaction) => work(transaction).then(die))
+function dyingBeforeCommit(database: Database): WrittenDatabase {
+  return {
+    queries: database.queries,
+    transaction: (work) => database.transaction((transaction) => work(transaction).then(die)),
   }
 }
 
@@ -53,7 +53,7 @@ function nextEvent(index: number): BillingEvent {
   return index % 5 === 0 ? workspaceKeyEvent({ workspaceId }) : sampleEvent({ workspaceId })
 }
 
-const ledger = await writers[end]?.()
+const ledger = writers[end]?.()
 if (ledger === undefined) throw new Error(`There is no end named ${end}.`)
 const journal = openJournal({ path: join(folder, 'journal.db'), sync: 'normal', ...quiet })
 startShipper({ journal, ledger, clock: systemClock, batchMax: 50, gatherMs: 1, ...quiet })

@@ -9,17 +9,19 @@ import { openLedger } from '../../src/ledger/ledger.ts'
 import { removeExpired } from '../../src/ledger/retention.ts'
 import { verifyLedger } from '../../src/ledger/verify.ts'
 import { openMetrics } from '../../src/metrics.ts'
-import { type Database, openEmbeddedDatabase } from '../../src/storage/database.ts'
+import type { Database } from '../../src/storage/database.ts'
+import { databaseSettings, openTestDatabase } from '../support/database-backends.ts'
 import { ManualClock } from '../support/manual-clock.ts'
 import { sampleEvent } from './sample-event.ts'
 import { temporaryFolder } from './temporary-folder.ts'
 
+const main = join(import.meta.dirname, '../../src/main.ts')
 const dayMs = 86_400_000
 const noonMs = Date.parse('2026-01-15T12:00:00.000Z')
 
 async function withLedger(work: (parts: { database: Database; dataDir: string }) => Promise<void>): Promise<void> {
   using folder = temporaryFolder()
-  await using database = await openEmbeddedDatabase(join(folder.path, 'tollgate.db'))
+  await using database = await openTestDatabase(folder.path)
   await openLedger({ database }).write(
     Array.from({ length: 60 }, (_, index) => {
       const atMs = noonMs + (index % 3) * dayMs
@@ -30,6 +32,12 @@ async function withLedger(work: (parts: { database: Database; dataDir: string })
     }),
   )
   await work({ database, dataDir: folder.path })
+}
+
+/** Runs `tollgate ledger`, beside whoever has the database open. */
+async function tollgate(dataDir: string, ...words: string[]): Promise<{ stdout: string }> {
+  const env = { PATH: process.env['PATH'], ...(await databaseSettings(dataDir)) }
+  return promisify(execFile)(process.execPath, [main, 'ledger', ...words, '--data-dir', dataDir], { env })
 }
 
 const disagreements = (database: Database) => Array.fromAsync(verifyLedger(database.queries))
@@ -76,8 +84,7 @@ describe('verifying the ledger', () => {
 
   test('`tollgate ledger verify` prints a table and exits with 1 if there is a disagreement, with 0 if not', async () => {
     await withLedger(async ({ database, dataDir }) => {
-      const main = join(import.meta.dirname, '../../src/main.ts')
-      const run = () => promisify(execFile)(process.execPath, [main, 'ledger', 'verify', '--data-dir', dataDir])
+      const run = () => tollgate(dataDir, 'verify')
       assert.match((await run()).stdout, /agrees/)
       await sql`update usage_daily set requests = requests + 1 where day = '2026-01-15'`.execute(database.queries)
       await assert.rejects(run(), (error: Error & { code?: number; stdout?: string }) => {
@@ -159,14 +166,10 @@ describe('retention', () => {
 })
 
 describe('exporting the ledger', () => {
-  const main = join(import.meta.dirname, '../../src/main.ts')
-
   test('`tollgate ledger export` writes one JSON line for each event of the span, by wire names', async () => {
     await withLedger(async ({ dataDir }) => {
-      const { stdout } = await promisify(execFile)(process.execPath, [
-        ...[main, 'ledger', 'export', '--data-dir', dataDir],
-        ...['--from', '2026-01-15T00:00:00Z', '--to', '2026-01-16T00:00:00Z'],
-      ])
+      const span = ['--from', '2026-01-15T00:00:00Z', '--to', '2026-01-16T00:00:00Z']
+      const { stdout } = await tollgate(dataDir, 'export', ...span)
       const events = stdout
         .trim()
         .split('\n')
@@ -184,14 +187,12 @@ describe('exporting the ledger', () => {
   test('CSV is quoted where a field needs it', async () => {
     using folder = temporaryFolder()
     {
-      await using database = await openEmbeddedDatabase(join(folder.path, 'tollgate.db'))
+      await using database = await openTestDatabase(folder.path)
       await openLedger({ database }).write([
         sampleEvent({ requestMetadata: '{"note":"a, \\"b\\"\\nc"}', externalEntityId: 'Acme, "Inc"' }),
       ])
     }
-    const { stdout } = await promisify(execFile)(process.execPath, [
-      ...[main, 'ledger', 'export', '--data-dir', folder.path, '--from', '2020-01-01', '--format', 'csv'],
-    ])
+    const { stdout } = await tollgate(folder.path, 'export', '--from', '2020-01-01', '--format', 'csv')
     const [heading, line] = stdout.split('\r\n')
     assert.match(heading ?? '', /^workspaceId,idempotencyKey,sequence,timestamp/)
     assert.ok(line?.includes('"Acme, ""Inc"""'))

@@ -12,8 +12,9 @@ import { mountRoutes } from '../../src/management/mount-routes.ts'
 import { defineRoute, type Route } from '../../src/management/route.ts'
 import { createBootstrapWorkspace } from '../../src/management/workspaces.ts'
 import { ChangeLog } from '../../src/storage/change-log.ts'
-import { type Database, openEmbeddedDatabase, type Transaction } from '../../src/storage/database.ts'
+import type { Database, Transaction } from '../../src/storage/database.ts'
 import { SecretBox } from '../../src/storage/secret-box.ts'
+import { openTestDatabase } from '../support/database-backends.ts'
 
 const key = 'wk_test.0123456789abcdef0123456789abcdef'
 
@@ -98,7 +99,7 @@ async function serveRoutes(routes: Route[]): Promise<Served> {
   await using started = new AsyncDisposableStack()
   const folder = await mkdtemp(join(tmpdir(), 'tollgate-routes-'))
   started.defer(() => rm(folder, { recursive: true, force: true }))
-  const database = started.use(await openEmbeddedDatabase(join(folder, 'tollgate.db')))
+  const database = started.use(await openTestDatabase(folder))
   await createBootstrapWorkspace(database, { key, clock: systemClock })
   const server = Fastify()
   started.defer(() => server.close())

@@ -4,8 +4,9 @@ import { join } from 'node:path'
 import { type Clock, systemClock } from '../../src/clock.ts'
 import { readConfig } from '../../src/config.ts'
 import { serve } from '../../src/serve.ts'
+import { databaseSettings } from './database-backends.ts'
 
-/** A whole installation in this process: real sockets, real SQLite, a data folder of its own. */
+/** A whole installation in this process: real sockets, a real database, a data folder of its own. */
 export interface Gateway extends AsyncDisposable {
   inference: string
   management: string
@@ -67,6 +68,7 @@ export async function startGateway({
     TOLLGATE_OPERATOR_KEY: operatorKey,
     TOLLGATE_LOG_LEVEL: 'silent',
     TOLLGATE_SHUTDOWN_TIMEOUT_MS: '2000',
+    ...(await databaseSettings(folder)),
     ...settings,
   })
   const server = started.use(await serve(config, { clock }))

@@ -18,15 +18,16 @@ import { insertWorkspaceKey } from '../../src/management/workspace-key-row.ts'
 import { openMetrics } from '../../src/metrics.ts'
 import { openPostbox } from '../../src/outbound.ts'
 import { type Change, ChangeLog } from '../../src/storage/change-log.ts'
-import { type Database, openEmbeddedDatabase } from '../../src/storage/database.ts'
+import type { Database } from '../../src/storage/database.ts'
 import { SecretBox } from '../../src/storage/secret-box.ts'
 import { AnswerSchemas, type ApiDocument } from './answer-schemas.ts'
+import { openTestDatabase } from './database-backends.ts'
 
 /** The management listener alone, over a database of its own; every answer is checked against `/v1/spec`. */
 export interface Management extends AsyncDisposable {
   url: string
   database: Database
-  databasePath: string
+  dataDir: string
   schemas: AnswerSchemas
   /** What was announced as stale, in order. */
   changes: Change[]
@@ -59,10 +60,9 @@ export async function startManagement({
   ready = () => true,
 }: ManagementOptions = {}): Promise<Management> {
   await using started = new AsyncDisposableStack()
-  const folder = await mkdtemp(join(tmpdir(), 'tollgate-management-'))
-  started.defer(() => rm(folder, { recursive: true, force: true }))
-  const databasePath = join(folder, 'tollgate.db')
-  const database = started.use(await openEmbeddedDatabase(databasePath))
+  const dataDir = await mkdtemp(join(tmpdir(), 'tollgate-management-'))
+  started.defer(() => rm(dataDir, { recursive: true, force: true }))
+  const database = started.use(await openTestDatabase(dataDir))
   const changeLog = new ChangeLog()
   const changes: Change[] = []
   changeLog.subscribe((change) => {
@@ -106,7 +106,7 @@ export async function startManagement({
   return {
     url,
     database,
-    databasePath,
+    dataDir,
     schemas,
     changes,
     counters,

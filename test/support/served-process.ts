@@ -2,6 +2,7 @@ import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
+import { databaseSettings } from './database-backends.ts'
 
 /** `tollgate serve` as a process of its own, which a test may kill. */
 export interface ServedProcess extends AsyncDisposable {
@@ -24,6 +25,7 @@ export async function startServed(dataDir: string): Promise<ServedProcess> {
       TOLLGATE_MANAGEMENT_LISTEN: '127.0.0.1:0',
       TOLLGATE_BOOTSTRAP_KEY: workspaceKey,
       TOLLGATE_LOG_LEVEL: 'silent',
+      ...(await databaseSettings(dataDir)),
     },
     stdio: ['ignore', 'pipe', 'ignore'],
   })
