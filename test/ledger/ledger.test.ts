@@ -9,7 +9,6 @@ import { openLedgerThread } from '../../src/ledger/ledger-thread.ts'
 import { type LedgerWriter, ledgerWriter } from '../../src/ledger/ledger-writer.ts'
 import { type Database, openEmbeddedDatabase } from '../../src/storage/database.ts'
 import { embeddedDatabasePath } from '../../src/storage/open-database.ts'
-import { isUniqueViolation } from '../../src/storage/unique-violation.ts'
 import { engine, openTestDatabase } from '../support/database-backends.ts'
 import { assertSoundRecord, dailyUsageOf, recordOf } from './record-of.ts'
 import { sampleEvent, sampleEvents, workspaceKeyEvent } from './sample-event.ts'
@@ -144,7 +143,7 @@ for (const { name, open } of engine === 'sqlite' ? [thisThread, ownThread] : [th
         .set({ position: 1 })
         .where('workspace_id', '=', 'workspace-a')
         .execute()
-      await assert.rejects(written.write([sampleEvent({ workspaceId: 'workspace-b' }), taken]), isUniqueViolation)
+      await assert.rejects(written.write([sampleEvent({ workspaceId: 'workspace-b' }), taken]), /unique/i)
       assert.equal((await recordOf(written.database)).length, 2)
       assert.deepEqual(await dailyUsageOf(written.database), usage)
       const heads = await written.database.queries.selectFrom('ledger_heads').select('workspace_id').execute()
