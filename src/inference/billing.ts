@@ -17,14 +17,14 @@ export function billingEvent({
   caller,
   request,
   requestId,
-  admittedAtMs,
+  reservation: { admittedAtMs, node },
   served,
 }: {
   clock: Clock
   caller: Caller
   request: InferenceRequest
   requestId: string
-  admittedAtMs: number
+  reservation: Pick<BillingEvent, 'admittedAtMs' | 'node'>
   served: Served
 }): BillingEvent {
   const group = caller.kind === 'federated' ? caller.group : null
@@ -35,6 +35,7 @@ export function billingEvent({
     requestId,
     recordedAtMs,
     admittedAtMs,
+    node,
     requestMetadata: request.metadata,
     modelSlug: request.slug,
     apiKeyPrefix: caller.apiKeyPrefix,

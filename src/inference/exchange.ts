@@ -62,7 +62,6 @@ export async function exchange(
     return client.refuse(limitExceeded(admission))
   }
   await using reservation = admission.reservation
-  const { admittedAtMs } = reservation
 
   const sentAtMs = clock.monotonic()
   metrics.requestForwarded({ overheadMs: sentAtMs - readAtMs })
@@ -89,7 +88,7 @@ export async function exchange(
     metrics,
     stallTimeoutMs,
     record: async (served) => {
-      const event = billingEvent({ clock, caller, request, requestId: client.requestId, admittedAtMs, served })
+      const event = billingEvent({ clock, caller, request, requestId: client.requestId, reservation, served })
       await journal.append(event)
       metrics.eventRecorded(event)
       await reservation.settle({ tokens: served.tokens.inputTokens + served.tokens.outputTokens })

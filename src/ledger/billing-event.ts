@@ -21,6 +21,8 @@ export interface BillingEvent {
   recordedAtMs: number
   /** Wall clock, when the request was admitted: its UTC day is the day the request counts towards. */
   admittedAtMs: number
+  /** The process whose counters of the day counted it (`Hold.node`); empty for counters in this process alone. */
+  node: string
   /** The request's `metadata`, as JSON text. */
   requestMetadata: string | null
   modelSlug: string

@@ -4,16 +4,25 @@ import type { BillingEvent } from './billing-event.ts'
 
 const dayMs = 86_400_000
 
-/** What `events` add to the roll-up: one row for each UTC day of admission, counted group and slug among them. */
+/**
+ * What `events` add to the roll-up: one row for each UTC day of admission, counted
+ * group, slug and counting process among them.
+ */
 export function dailyUsage(events: readonly BillingEvent[]): UsageDailyRow[] {
   const rows = new Map<string, UsageDailyRow>()
-  for (const { workspaceId, admittedAtMs, countedGroups, modelSlug, tokens } of events) {
+  for (const { workspaceId, admittedAtMs, countedGroups, modelSlug, node, tokens } of events) {
     const dayNumber = Math.floor(admittedAtMs / dayMs)
     for (const groupId of countedGroups) {
-      const key = `${dayNumber} ${groupId} ${modelSlug}`
+      const key = `${dayNumber} ${groupId} ${modelSlug} ${node}`
       let row = rows.get(key)
       if (row === undefined) {
-        row = noUsage({ workspace_id: workspaceId, day: utcDay(admittedAtMs), group_id: groupId, slug: modelSlug })
+        row = noUsage({
+          workspace_id: workspaceId,
+          day: utcDay(admittedAtMs),
+          group_id: groupId,
+          slug: modelSlug,
+          node,
+        })
         rows.set(key, row)
       }
       row.requests += 1
@@ -25,6 +34,6 @@ export function dailyUsage(events: readonly BillingEvent[]): UsageDailyRow[] {
   return [...rows.values()]
 }
 
-function noUsage(key: Pick<UsageDailyRow, 'workspace_id' | 'day' | 'group_id' | 'slug'>): UsageDailyRow {
+function noUsage(key: Pick<UsageDailyRow, 'workspace_id' | 'day' | 'group_id' | 'slug' | 'node'>): UsageDailyRow {
   return { ...key, requests: 0, input_tokens: 0, output_tokens: 0, cached_input_tokens: 0 }
 }

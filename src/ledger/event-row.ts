@@ -2,7 +2,7 @@ import type { EventRow } from '../storage/tables.ts'
 import type { BillingEvent } from './billing-event.ts'
 
 /** A billing event as the ledger holds it. */
-export interface RecordedEvent extends BillingEvent {
+export interface RecordedEvent extends Omit<BillingEvent, 'node'> {
   /** Per workspace, over all events, ascending by one. */
   position: number
   /** Per workspace, over billable events only, ascending by one; null for calls with a workspace key. */

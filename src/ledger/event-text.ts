@@ -6,7 +6,7 @@ import type { BillingEvent, Outcome, UsageSource } from './billing-event.ts'
  * version left behind must be readable.
  */
 type EventFields = [
-  form: typeof currentForm,
+  form: number,
   idempotencyKey: string,
   workspaceId: string,
   requestId: string,
@@ -23,9 +23,12 @@ type EventFields = [
   cachedInputTokens: number,
   outcome: Outcome,
   usageSource: UsageSource,
+  /** Not in form 1. */
+  node?: string,
 ]
 
-const currentForm = 1
+const currentForm = 2
+const forms = [1, currentForm]
 
 /** Throws `RangeError` on token counts that are none: one such event would hold up all that follow it. */
 export function eventText({ tokens, ...event }: BillingEvent): string {
@@ -51,13 +54,16 @@ export function eventText({ tokens, ...event }: BillingEvent): string {
     cachedInputTokens,
     event.outcome,
     event.usageSource,
+    event.node,
   ]
   return JSON.stringify(fields)
 }
 
 export function eventOfText(text: string): BillingEvent {
   const fields = JSON.parse(text) as EventFields
-  if (fields[0] !== currentForm) throw new Error(`The journal holds an event of form ${fields[0]}, not ${currentForm}.`)
+  if (!forms.includes(fields[0])) {
+    throw new Error(`The journal holds an event of form ${fields[0]}; this version reads ${forms.join(', ')}.`)
+  }
   const [
     ,
     idempotencyKey,
@@ -76,6 +82,7 @@ export function eventOfText(text: string): BillingEvent {
     cachedInputTokens,
     outcome,
     usageSource,
+    node = '',
   ] = fields
   return {
     idempotencyKey,
@@ -92,6 +99,7 @@ export function eventOfText(text: string): BillingEvent {
     tokens: { inputTokens, outputTokens, cachedInputTokens },
     outcome,
     usageSource,
+    node,
   }
 }
 

@@ -94,6 +94,7 @@ function addUsage(queries: Queries) {
       'day',
       'group_id',
       'slug',
+      'node',
       'requests',
       'input_tokens',
       'output_tokens',
@@ -104,7 +105,7 @@ function addUsage(queries: Queries) {
         .insertInto('usage_daily')
         .values(rows)
         .onConflict((conflict) =>
-          conflict.columns(['day', 'group_id', 'slug']).doUpdateSet((eb) => ({
+          conflict.columns(['day', 'group_id', 'slug', 'node']).doUpdateSet((eb) => ({
             requests: eb('usage_daily.requests', '+', eb.ref('excluded.requests')),
             input_tokens: eb('usage_daily.input_tokens', '+', eb.ref('excluded.input_tokens')),
             output_tokens: eb('usage_daily.output_tokens', '+', eb.ref('excluded.output_tokens')),

@@ -6,7 +6,7 @@ import { type EventPage, type EventQuery, eventPage } from './event-page.ts'
 import { toEventRow } from './event-row.ts'
 import { eventSpans } from './event-spans.ts'
 import { ledgerStatements } from './ledger-statements.ts'
-import { type DayUsage, usageOfDay } from './usage-of-day.ts'
+import { type DayUsage, usageOfDay, usageOfHierarchy } from './usage-of-day.ts'
 
 /**
  * The billing record. Nothing can lose an event of a completed response, and nothing can count one twice
@@ -38,6 +38,8 @@ export interface Ledger {
   write(events: readonly BillingEvent[]): Promise<string[]>
   /** What was used on a UTC day, `YYYY-MM-DD`, in pages. */
   usageOfDay(day: string): AsyncIterable<DayUsage[]>
+  /** The same for the groups of one tree, named by its root. */
+  usageOfHierarchy(query: { day: string; hierarchy: string }): Promise<DayUsage[]>
   /** A page of a workspace's events, in the order of their positions. */
   events(query: EventQuery): Promise<EventPage>
 }
@@ -58,6 +60,7 @@ export function openLedger({ database }: { database: Pick<Database, 'queries' | 
         return workspacesOf(added)
       }),
     usageOfDay: (day) => usageOfDay(database.queries, day),
+    usageOfHierarchy: (query) => usageOfHierarchy(database.queries, query),
     events: (query) => eventPage(database.queries, query),
   }
 }

@@ -159,17 +159,22 @@ export async function* eventPages(queries: Queries, workspaceId: string): AsyncG
   }
 }
 
-async function* usagePages(
-  queries: Queries,
-  { workspace_id, day }: LedgerBeginningRow,
-): AsyncGenerator<UsageDailyRow[]> {
+/** The roll-up of a workspace, the sums over the processes that counted. */
+async function* usagePages(queries: Queries, { workspace_id, day }: LedgerBeginningRow): AsyncGenerator<UsageOfDay[]> {
   let after = { day, group: '\uffff', slug: '' }
   for (;;) {
     const rows = await queries
       .selectFrom('usage_daily')
-      .selectAll()
+      .select(['day', 'group_id', 'slug'])
+      .select(({ cast, fn }) => [
+        cast<number>(fn.sum('requests'), 'bigint').as('requests'),
+        cast<number>(fn.sum('input_tokens'), 'bigint').as('input_tokens'),
+        cast<number>(fn.sum('output_tokens'), 'bigint').as('output_tokens'),
+        cast<number>(fn.sum('cached_input_tokens'), 'bigint').as('cached_input_tokens'),
+      ])
       .where('workspace_id', '=', workspace_id)
       .where((eb) => eb(eb.refTuple('day', 'group_id', 'slug'), '>', eb.tuple(after.day, after.group, after.slug)))
+      .groupBy(['day', 'group_id', 'slug'])
       .orderBy('day')
       .orderBy('group_id')
       .orderBy('slug')
@@ -202,7 +207,8 @@ async function* deliveryPages(
   }
 }
 
-type Figures = Pick<UsageDailyRow, 'requests' | 'input_tokens' | 'output_tokens' | 'cached_input_tokens'>
+type UsageOfDay = Omit<UsageDailyRow, 'workspace_id' | 'node'>
+type Figures = Pick<UsageOfDay, 'requests' | 'input_tokens' | 'output_tokens' | 'cached_input_tokens'>
 
 function figures({ requests, input_tokens, output_tokens, cached_input_tokens }: Figures): string {
   return `${requests} requests, ${input_tokens} in, ${output_tokens} out, ${cached_input_tokens} cached`
@@ -234,15 +240,15 @@ class RecountedUsage implements Disposable {
   }
 
   /** What was counted for a row of the roll-up, or null; it is then no longer among the rest. */
-  take({ day, group_id, slug }: UsageDailyRow): Figures | null {
+  take({ day, group_id, slug }: UsageOfDay): Figures | null {
     const taken = this.#file.prepare('delete from usage where day = ? and group_id = ? and slug = ? returning *')
     const [row] = taken.all(day, group_id, slug)
     return row === undefined ? null : (row as unknown as Figures)
   }
 
   /** What was counted and not taken. */
-  rest(): Iterable<UsageDailyRow> {
-    return this.#file.prepare('select * from usage').iterate() as unknown as Iterable<UsageDailyRow>
+  rest(): Iterable<UsageOfDay> {
+    return this.#file.prepare('select * from usage').iterate() as unknown as Iterable<UsageOfDay>
   }
 
   [Symbol.dispose](): void {

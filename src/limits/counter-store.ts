@@ -13,7 +13,7 @@ import type { Bucket, BucketSet, LimitBucket } from './buckets.ts'
  * - The counter of a day belongs to that day. Nothing is ever reset.
  * - What is neither settled nor released returns by itself once `leaseMs` have passed since it was taken or renewed.
  *   A settlement that comes later still counts, for a day.
- * - `take`, `seedDay` and `dayUsage` reject when the store cannot be reached, and `take` when a token count is not a
+ * - `take`, `seedDay` and `dayUsage` reject with `CountersUnavailable` when the store cannot be reached, and `take` when a token count is not a
  *   whole number of at least 0: a counter that was fed anything else would refuse nobody. `settle` and `release` see
  *   to it themselves that what they were told is not lost, and reject only such a token count; `renew` never rejects.
  */
@@ -35,7 +35,10 @@ export interface CounterStore {
   /** These requests are still in flight: their leases start anew. One that had run out is counted again. */
   renew(holds: readonly Hold[]): Promise<void>
 
-  /** Sets, and does not add to, what is settled on the UTC day (`YYYY-MM-DD`): the sums over the billing record. */
+  /**
+   * What the billing record has of the UTC day (`YYYY-MM-DD`), by the process that counted it; all sums of one counter
+   * come in one call. It sets, and does not add to, what is settled.
+   */
   seedDay(day: string, sums: readonly DaySum[]): Promise<void>
 
   /** Today's usage of `owner` by slug. A slug without a request today is not in it. */
@@ -71,13 +74,18 @@ export interface Refused {
 export interface Hold {
   id: number | string
   hierarchy: string
+  /** The process whose counters of the day count it: the record keeps its sums by this name. Empty for one alone. */
+  node: string
   /** The store's wall clock: the request counts towards the UTC day of this time. */
   admittedAtMs: number
 }
 
 export interface DaySum {
+  hierarchy: string
   owner: string
   slug: string
+  /** Which process counted this: `Hold.node`. */
+  node: string
   requests: number
   tokens: number
 }
@@ -89,4 +97,12 @@ export interface DayUsage {
   tokens: number
   /** When the day ends, on the store's wall clock. */
   resetAtMs: number
+}
+
+/** The counters cannot be asked, and so nothing can be admitted (contract §12: 503). */
+export class CountersUnavailable extends Error {
+  constructor(message: string, options?: ErrorOptions) {
+    super(message, options)
+    this.name = 'CountersUnavailable'
+  }
 }

@@ -50,6 +50,8 @@ export interface RateLimitState {
 export interface Reservation extends AsyncDisposable {
   /** The counter store's wall clock: the request counts, and belongs into the record, on the UTC day of this time. */
   admittedAtMs: number
+  /** The process that counts it, for the record: `Hold.node`. */
+  node: string
   /** The request was served; `tokens` is what it used, prompt and completion. */
   settle(used: { tokens: number }): Promise<void>
   /** The request was not served: gives back all that it took, the request itself included. */
@@ -88,6 +90,10 @@ class HeldReservation implements Reservation {
 
   get admittedAtMs(): number {
     return this.#hold.admittedAtMs
+  }
+
+  get node(): string {
+    return this.#hold.node
   }
 
   async settle({ tokens }: { tokens: number }): Promise<void> {

@@ -38,7 +38,7 @@ class MemoryCounters implements CounterStore {
     if (refused !== null) return { taken: false, refused, levels: levels(parts, now) }
 
     this.#lastId += 1
-    const hold = { id: this.#lastId, hierarchy, admittedAtMs: now.wallMs }
+    const hold = { id: this.#lastId, hierarchy, node: '', admittedAtMs: now.wallMs }
     const claim = { parts, admittedMs: now.monotonicMs }
     takeAll(claim, now)
     this.#leases.hold(hold.id, claim, now.monotonicMs)
@@ -73,10 +73,14 @@ class MemoryCounters implements CounterStore {
 
   async seedDay(name: string, sums: readonly DaySum[]): Promise<void> {
     const day = this.#days.day(Date.parse(name))
+    const settled = new Map<string, number>()
     for (const { owner, slug, requests, tokens } of sums) {
-      day.counter(counterKey({ owner, slug, type: 'REQUEST', unit: 'DAY' })).seed(requests)
-      day.counter(counterKey({ owner, slug, type: 'TOKEN', unit: 'DAY' })).seed(tokens)
+      for (const [type, amount] of [['REQUEST', requests] as const, ['TOKEN', tokens] as const]) {
+        const key = counterKey({ owner, slug, type, unit: 'DAY' })
+        settled.set(key, amount + (settled.get(key) ?? 0))
+      }
     }
+    for (const [key, amount] of settled) day.counter(key).seed(amount)
   }
 
   async dayUsage({ owner, slugs }: { owner: string; slugs: readonly string[] }): Promise<Map<string, DayUsage>> {

@@ -177,6 +177,8 @@ export interface UsageDailyRow {
   day: string
   group_id: string
   slug: string
+  /** The process whose counters counted it: their sum is the usage. Empty for counters that no other node shares. */
+  node: string
   requests: number
   input_tokens: number
   output_tokens: number

@@ -34,7 +34,9 @@ test('usage lists every effective usage limit, null until the first request of t
     },
   })
   assert.deepEqual(await read(), usage(null, null))
-  await management.counters.seedDay('2026-01-15', [{ owner: group.id, slug, requests: 3, tokens: 77 }])
+  await management.counters.seedDay('2026-01-15', [
+    { hierarchy: group.id, owner: group.id, slug, node: '', requests: 3, tokens: 77 },
+  ])
   assert.deepEqual(await read(), usage([77, 3], '2026-01-16T00:00:00.000Z'))
   clock.advance(12 * 3_600_000)
   assert.deepEqual(await read(), usage(null, null))
@@ -49,8 +51,8 @@ test('INDEPENDENT: an inherited limit shows what the group itself has used', asy
   })
   const child = await createGroup(lab, { external_entity_id: 'child', models: [{ slug }], parent })
   await management.counters.seedDay('2026-01-15', [
-    { owner: parent.id, slug, requests: 9, tokens: 900 },
-    { owner: child.id, slug, requests: 1, tokens: 5 },
+    { hierarchy: parent.id, owner: parent.id, slug, node: '', requests: 9, tokens: 900 },
+    { hierarchy: parent.id, owner: child.id, slug, node: '', requests: 1, tokens: 5 },
   ])
   assert.deepEqual(await currentUsage(lab, child), [`TOKEN 5/1000 of ${parent.id}`])
 })
@@ -69,8 +71,8 @@ test('CASCADING: each limit shows what the whole tree of its group has used', as
     parent: root,
   })
   await management.counters.seedDay('2026-01-15', [
-    { owner: root.id, slug, requests: 9, tokens: 900 },
-    { owner: child.id, slug, requests: 1, tokens: 5 },
+    { hierarchy: root.id, owner: root.id, slug, node: '', requests: 9, tokens: 900 },
+    { hierarchy: root.id, owner: child.id, slug, node: '', requests: 1, tokens: 5 },
   ])
   assert.deepEqual(await currentUsage(lab, child), [`TOKEN 5/50 of ${child.id}`, `TOKEN 900/1000 of ${root.id}`])
   assert.deepEqual(await currentUsage(lab, root), [`TOKEN 900/1000 of ${root.id}`])

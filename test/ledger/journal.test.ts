@@ -167,6 +167,7 @@ test('every event reads from the journal as it was written', () => {
       requestId: text,
       recordedAtMs: count,
       admittedAtMs: count,
+      node: text,
       requestMetadata: fc.option(fc.json()),
       modelSlug: text,
       apiKeyPrefix: text,

@@ -31,19 +31,21 @@ export async function assertSoundRecord(database: Database): Promise<void> {
   assert.deepEqual(await dailyUsageOf(database), sumOf(rows))
 }
 
+type UsageOfDay = Omit<UsageDailyRow, 'node'>
+
 function firstNumbers(count: number): number[] {
   return Array.from({ length: count }, (_, index) => index + 1)
 }
 
-/** The roll-up as the ledger holds it, by day, group and slug. */
-export async function dailyUsageOf(database: Database): Promise<UsageDailyRow[]> {
+/** The roll-up as the ledger holds it, by day, group and slug; of records that one process counted. */
+export async function dailyUsageOf(database: Database): Promise<UsageOfDay[]> {
   const rows = await database.queries.selectFrom('usage_daily').selectAll().execute()
-  return rows.map((row) => ({ ...row })).sort(byKey)
+  return rows.map(({ node: _node, ...row }) => row).sort(byKey)
 }
 
 /** The roll-up as it should be, counted from the events one by one. */
-function sumOf(events: readonly EventRow[]): UsageDailyRow[] {
-  const sums: UsageDailyRow[] = []
+function sumOf(events: readonly EventRow[]): UsageOfDay[] {
+  const sums: UsageOfDay[] = []
   for (const event of events) {
     for (const group_id of event.counted_groups.split('/').filter((id) => id !== '')) {
       const key = { workspace_id: event.workspace_id, day: utcDay(event.admitted_at), group_id, slug: event.model_slug }
@@ -65,6 +67,6 @@ function usageKey({ day, group_id, slug }: Pick<UsageDailyRow, 'day' | 'group_id
   return `${day} ${group_id} ${slug}`
 }
 
-function byKey(one: UsageDailyRow, other: UsageDailyRow): number {
+function byKey(one: UsageOfDay, other: UsageOfDay): number {
   return usageKey(one) < usageKey(other) ? -1 : 1
 }

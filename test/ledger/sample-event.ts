@@ -14,6 +14,7 @@ export function sampleEvent(fields: Partial<BillingEvent> = {}): BillingEvent {
     requestId: `request-${idempotencyKey}`,
     recordedAtMs: noonMs,
     admittedAtMs: noonMs,
+    node: '',
     requestMetadata: null,
     modelSlug: 'acme/large',
     apiKeyPrefix: 'tk_0a1b2c',

@@ -247,7 +247,10 @@ export function counterStoreSuite(backend: CounterBackend): void {
       await admit(counters, [requests, tokens], 50)
 
       for (let i = 0; i < 2; i += 1) {
-        await counters.seedDay(today(), [{ owner, slug: 'lab/model', requests: 7, tokens: 700 }])
+        await counters.seedDay(today(), [
+          { hierarchy, owner, slug: 'lab/model', node: settled.node, requests: 5, tokens: 400 },
+          { hierarchy, owner, slug: 'lab/model', node: 'another node', requests: 2, tokens: 300 },
+        ])
       }
       assert.deepEqual(await levels(counters, [requests, tokens]), [8, 750])
       await admit(counters, [requests, tokens], 250)

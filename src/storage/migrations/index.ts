@@ -6,6 +6,7 @@ import { idempotency } from './0004-idempotency.ts'
 import { retention } from './0005-retention.ts'
 import { customers } from './0006-customers.ts'
 import { nodes } from './0007-nodes.ts'
+import { usageByNode } from './0008-usage-by-node.ts'
 
 /** Applied in the order of their names, each once; a name never changes after a release. */
 export const migrations: Record<string, Migration> = {
@@ -16,4 +17,5 @@ export const migrations: Record<string, Migration> = {
   '0005-retention': retention,
   '0006-customers': customers,
   '0007-nodes': nodes,
+  '0008-usage-by-node': usageByNode,
 }
