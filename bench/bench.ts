@@ -1,53 +1,75 @@
-import { mkdtempSync, rmSync } from 'node:fs'
+import { execFile } from 'node:child_process'
+import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { parseArgs } from 'node:util'
-import { type CpuCaseName, cases, cpuCaseNames } from './cases.ts'
-import { type Gateway, type GatewayName, gatewayNames, startGateway } from './gateways.ts'
+import { parseArgs, promisify } from 'node:util'
+import { cpuCaseNames } from './cases.ts'
+import { gatewayNames } from './gateways.ts'
 import { compile } from './load.ts'
-import { type Measured, measureCpu, type Rig, warmUp } from './measure.ts'
+import type { Measured, Rig } from './measure.ts'
 import { freePort, start } from './processes.ts'
-import { ratios } from './report.ts'
+import { recordRates } from './record-rates.ts'
+import { cpuLines, report } from './report.ts'
+import { measureSideBySide } from './side-by-side.ts'
+import { measureStoreSizes } from './store-size.ts'
 
 /*
- * Tollgate beside nginx and Portkey, on one machine and in one run: `npm run bench`. For a rough reading of a few
- * things in a minute: `node bench/bench.ts --quick --only json,refused --gateways nginx,tollgate`.
+ * Tollgate beside nginx and Portkey, on one machine and in one run: `npm run bench` measures everything and writes
+ * bench/results.md; docs/performance.md says what is measured and how. For a rough reading of a few things:
+ *
+ *   node bench/bench.ts --quick --only json,refused --gateways nginx,tollgate
  */
+const parts = [...cpuCaseNames, 'added', 'streams', 'sizes', 'record'] as const
 const { values } = parseArgs({
   options: {
     quick: { type: 'boolean', default: false },
-    only: { type: 'string', default: cpuCaseNames.join() },
+    only: { type: 'string', default: parts.join() },
     gateways: { type: 'string', default: gatewayNames.join() },
+    out: { type: 'string', default: join(import.meta.dirname, 'results.md') },
   },
 })
+const only = chosen(values.only, parts)
+const gateways = chosen(values.gateways, gatewayNames)
 const pace = values.quick ? { rounds: 2, warmUpSeconds: 10, seconds: 3 } : { rounds: 3, warmUpSeconds: 20, seconds: 5 }
-const names = chosen<CpuCaseName>(values.only, cpuCaseNames)
 
 await using cleanUp = new AsyncDisposableStack()
 const folder = mkdtempSync(join(tmpdir(), 'tollgate-bench-'))
 cleanUp.defer(() => rmSync(folder, { recursive: true, force: true }))
 
+if (gateways.includes('portkey')) await installPortkey()
 const programs = await compile(folder)
 const upstreamPort = await freePort()
 cleanUp.use(await start({ program: programs.upstream, arguments: [String(upstreamPort)], port: upstreamPort }))
-const rig: Rig = { program: programs.load, folder, upstreamPort, pace }
+const say = (line: string) => process.stderr.write(`${line}\n`)
+const rig: Rig = { program: programs.load, folder, upstreamPort, pace, say }
 
-const gateways: Gateway[] = []
-for (const name of chosen<GatewayName>(values.gateways, gatewayNames)) {
-  say(`starting ${name} and warming it up`)
-  const gateway = cleanUp.use(await startGateway[name]({ upstreamPort, folder: join(folder, name) }))
-  await warmUp(gateway, names, rig)
-  gateways.push(gateway)
+const measured: Measured[] = [
+  ...(await measureSideBySide(
+    {
+      gateways,
+      cpuCases: cpuCaseNames.filter((name) => only.includes(name)),
+      isAddedTimeMeasured: only.includes('added'),
+      areStreamsMeasured: only.includes('streams'),
+    },
+    rig,
+  )),
+  ...(only.includes('sizes') ? await measureStoreSizes(rig) : []),
+  ...(only.includes('record') ? await recordRates(rig) : []),
+]
+
+if (values.quick) {
+  process.stdout.write(cpuLines(measured))
+} else {
+  const text = report(measured, pace)
+  process.stdout.write(text)
+  writeFileSync(values.out, text)
 }
 
-const measured: Measured[] = []
-for (let round = 1; round <= pace.rounds; round++) {
-  for (const name of names) {
-    say(`round ${round}: ${cases[name].title}`)
-    for (const gateway of gateways) measured.push(...(await measureCpu(gateway, name, rig)))
-  }
+async function installPortkey(): Promise<void> {
+  if (existsSync(join(import.meta.dirname, 'node_modules'))) return
+  say('installing Portkey')
+  await promisify(execFile)('npm', ['ci', '--ignore-scripts'], { cwd: import.meta.dirname })
 }
-process.stdout.write(ratios(measured))
 
 function chosen<Name extends string>(list: string, known: readonly Name[]): Name[] {
   return list.split(',').map((given) => {
@@ -55,8 +77,4 @@ function chosen<Name extends string>(list: string, known: readonly Name[]): Name
     if (name === undefined) throw new Error(`${given} is none of ${known.join(', ')}.`)
     return name
   })
-}
-
-function say(line: string): void {
-  process.stderr.write(`${line}\n`)
 }

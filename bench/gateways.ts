@@ -1,7 +1,7 @@
 import { mkdirSync, writeFileSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { type CaseName, cases } from './cases.ts'
-import { freePort, type Running, start } from './processes.ts'
+import { collectGarbage, freePort, type Running, start } from './processes.ts'
 import { startTollgate } from './tollgate.ts'
 
 /** A gateway under load, and how it is called. */
@@ -9,6 +9,8 @@ export interface Gateway extends Running {
   name: GatewayName
   port: number
   call(name: CaseName): GatewayCall
+  /** Resolves once the memory that it holds is memory that it uses, as far as it can be asked for that. */
+  collectGarbage(): Promise<void>
 }
 
 export const gatewayNames = ['nginx', 'portkey', 'tollgate'] as const
@@ -49,6 +51,7 @@ async function startNginx({ upstreamPort, folder }: GatewayOptions): Promise<Gat
       headers: [{ authorization: 'Bearer none' }],
       status: 200,
     }),
+    collectGarbage: async () => {},
   }
 }
 
@@ -84,10 +87,11 @@ function nginxSettings({ port, upstreamPort, folder }: GatewayOptions & { port: 
 
 /** Portkey's gateway as npm has it, but for `@hono/node-server`, without which every stream answers 500. */
 async function startPortkey({ upstreamPort }: GatewayOptions): Promise<Gateway> {
-  const port = await freePort()
+  const [port, inspectPort] = [await freePort(), await freePort()]
   const running = await start({
     program: process.execPath,
     arguments: [
+      `--inspect-port=${inspectPort}`,
       resolve(import.meta.dirname, 'node_modules/@portkey-ai/gateway/build/start-server.js'),
       `--port=${port}`,
       '--headless',
@@ -110,5 +114,6 @@ async function startPortkey({ upstreamPort }: GatewayOptions): Promise<Gateway> 
       ],
       status: 200,
     }),
+    collectGarbage: () => collectGarbage(running, inspectPort),
   }
 }

@@ -3,8 +3,8 @@
  *
  *   load PORT PATH BODY_FILE HEADERS_FILE CONNECTIONS RATE SECONDS STATUS END
  *
- * A line of HEADERS_FILE holds the headers that a request has beside the usual ones, separated by tabs. Each request
- * takes one of the lines at random: a key a line.
+ * A line of HEADERS_FILE holds the headers that a request has beside the usual ones, separated by tabs. Requests take
+ * the lines in turn: a key a line.
  *
  * RATE 0: every connection sends its next request as soon as it has its answer. Otherwise requests arrive at that
  * rate, evenly, whether or not answers come, and wait for a free connection; the wait is part of their time.
@@ -60,7 +60,7 @@ static const char *path, *body, *expected_end;
 static size_t body_bytes;
 static int port, epoll, expected_status;
 static char *requests[KEYS_MAX];
-static size_t request_bytes[KEYS_MAX], keys;
+static size_t request_bytes[KEYS_MAX], keys, next_key;
 static struct connection *connections, **idle;
 static size_t connection_count, idle_count;
 static struct samples times, under_way;
@@ -109,15 +109,6 @@ static void prepare_requests(char *header_lines) {
   }
 }
 
-/* xorshift64: the same keys in the same order at every run. */
-static size_t random_key(void) {
-  static unsigned long long state = 88172645463325252ULL;
-  state ^= state << 13;
-  state ^= state >> 7;
-  state ^= state << 17;
-  return state % keys;
-}
-
 static void watch(struct connection *connection, unsigned events) {
   epoll_ctl(epoll, EPOLL_CTL_MOD, connection->socket, &(struct epoll_event){.events = events, .data.ptr = connection});
 }
@@ -148,13 +139,13 @@ static void write_request(struct connection *connection) {
 }
 
 static void start_request(struct connection *connection, long long arrived_ns) {
-  size_t key = random_key();
   connection->busy = 1;
   connection->arrived_ns = arrived_ns;
   connection->state = HEAD;
   connection->head_bytes = connection->tail_bytes = connection->left = 0;
-  connection->unsent = requests[key];
-  connection->unsent_bytes = request_bytes[key];
+  connection->unsent = requests[next_key];
+  connection->unsent_bytes = request_bytes[next_key];
+  next_key = (next_key + 1) % keys;
   write_request(connection);
   if (connection->unsent_bytes > 0) watch(connection, EPOLLIN | EPOLLOUT);
 }

@@ -24,7 +24,7 @@ export interface LoadOptions {
   port: number
   path: string
   body: string
-  /** A set of headers for each key; requests take one at random. */
+  /** A set of headers for each key; requests take them in turn. */
   headers: readonly Record<string, string>[]
   connections: number
   /** Requests a second; null: each connection sends its next request as soon as it has its answer. */

@@ -10,6 +10,8 @@ export interface Rig {
   folder: string
   upstreamPort: number
   pace: Pace
+  /** Tells whoever waits what is going on. */
+  say(line: string): void
 }
 
 export interface Pace {
@@ -32,9 +34,11 @@ export type Quantity =
   | 'requestsPerSecond'
   | 'addedP50Us'
   | 'addedP99Us'
+  | 'addedToChunkP50Us'
   | 'addedToChunkP99Us'
   | 'bytesPerStream'
   | 'eventsPerSecond'
+  | 'eventCpuUs'
 
 /** Runs every case for its part of the warm-up time, so that what is measured later is compiled code. */
 export async function warmUp(gateway: Gateway, names: readonly CpuCaseName[], rig: Rig): Promise<void> {
@@ -54,6 +58,12 @@ export async function measureCpu(gateway: Gateway, name: CpuCaseName, rig: Rig):
   ]
 }
 
+/** Requests a second of the upstream without a gateway: what the load generator and the upstream can do. */
+export async function measureDirectly(name: CpuCaseName, rig: Rig): Promise<Measured> {
+  const { answered, seconds } = await callDirectly({ name, seconds: rig.pace.seconds }, rig)
+  return { what: 'requestsPerSecond', of: name, who: 'directly', value: answered / seconds }
+}
+
 /** What a gateway adds to the time of a request at this rate: its times less those of the upstream called directly. */
 export async function measureAdded(
   gateway: Gateway,
@@ -62,6 +72,7 @@ export async function measureAdded(
 ): Promise<Measured[]> {
   const { seconds } = rig.pace
   const direct = await callDirectly({ name, rate, seconds }, rig)
+  await settled(gateway)
   const through = await call(gateway, { name, rate, seconds }, rig)
   const added = difference(through.requestUs, direct.requestUs)
   return [
@@ -70,25 +81,38 @@ export async function measureAdded(
   ]
 }
 
-/** Of 1,000 open streams: how much later a chunk arrives than from the upstream directly, and what one keeps in memory. */
-export async function measureStreams(gateway: Gateway, rig: Rig): Promise<Measured[]> {
-  const { connections, rate } = cases.slow
-  const seconds = connections / (rate ?? 1)
-  const direct = await callDirectly({ name: 'slow', rate, seconds }, rig)
-  const bytesBefore = gateway.residentBytes()
-  const calling = call(gateway, { name: 'slow', seconds }, rig)
-  await pause(10_000)
-  const bytesPerStream = (gateway.residentBytes() - bytesBefore) / connections
-  const through = await calling
+/** How much later a chunk of one of 1,000 slow streams arrives than from the upstream directly. */
+export async function measureChunkDelay(gateway: Gateway, rig: Rig): Promise<Measured[]> {
+  const direct = await callDirectly({ name: 'slow', seconds: slowArrivalSeconds }, rig)
+  await settled(gateway)
+  const through = await call(gateway, { name: 'slow', seconds: slowArrivalSeconds }, rig)
+  const added = difference(through.chunkUs, direct.chunkUs)
   return [
-    {
-      what: 'addedToChunkP99Us',
-      of: 'slow',
-      who: gateway.name,
-      value: difference(through.chunkUs, direct.chunkUs).p99,
-    },
-    { what: 'bytesPerStream', of: 'slow', who: gateway.name, value: bytesPerStream },
+    { what: 'addedToChunkP50Us', of: 'slow', who: gateway.name, value: added.p50 },
+    { what: 'addedToChunkP99Us', of: 'slow', who: gateway.name, value: added.p99 },
   ]
+}
+
+/**
+ * What an open stream keeps in memory: what is resident with 1,000 of them less what was resident before, both without
+ * garbage. Of a gateway that has not had so many connections yet: memory that it never gives back counts too.
+ */
+export async function measureStreamMemory(gateway: Gateway, rig: Rig): Promise<Measured> {
+  await settled(gateway)
+  const bytesBefore = await bytesInUse(gateway)
+  const calling = call(gateway, { name: 'slow', seconds: slowArrivalSeconds }, rig)
+  await pause(10_000)
+  const bytesPerStream = ((await bytesInUse(gateway)) - bytesBefore) / cases.slow.connections
+  await calling
+  return { what: 'bytesPerStream', of: 'slow', who: gateway.name, value: bytesPerStream }
+}
+
+/** In which 1,000 slow streams begin; each then lasts 19 s. */
+const slowArrivalSeconds = 2
+
+async function bytesInUse(gateway: Gateway): Promise<number> {
+  await gateway.collectGarbage()
+  return gateway.residentBytes()
 }
 
 interface CallOptions {
@@ -98,12 +122,12 @@ interface CallOptions {
   rate?: number | null
 }
 
-export function call(gateway: Gateway, { name, seconds, rate }: CallOptions, rig: Rig): Promise<LoadResult> {
+function call(gateway: Gateway, { name, seconds, rate }: CallOptions, rig: Rig): Promise<LoadResult> {
   const called = { ...cases[name], ...(rate === undefined ? {} : { rate }), seconds }
   return load({ ...called, ...gateway.call(name), port: gateway.port, body: bodyOf(name) }, rig)
 }
 
-export function callDirectly({ name, seconds, rate }: CallOptions, rig: Rig): Promise<LoadResult> {
+function callDirectly({ name, seconds, rate }: CallOptions, rig: Rig): Promise<LoadResult> {
   const called = { ...cases[name], ...(rate === undefined ? {} : { rate }), seconds }
   const path = `/${called.upstream}/v1/chat/completions`
   const headers = [{ authorization: 'Bearer none' }]

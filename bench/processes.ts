@@ -55,6 +55,22 @@ export async function settled({ cpuSeconds }: Running): Promise<void> {
   throw new Error('A gateway does not come to rest after the last request.')
 }
 
+/**
+ * Ends the garbage of a Node process, so that what is resident afterwards is in use: asks it through the inspector, to
+ * which a process listens after SIGUSR1 on the port that it was started with.
+ */
+export async function collectGarbage({ pid }: Running, inspectPort: number): Promise<void> {
+  process.kill(pid, 'SIGUSR1')
+  await accepts(inspectPort)
+  const answer = await fetch(`http://127.0.0.1:${inspectPort}/json/list`)
+  const [target]: { webSocketDebuggerUrl: string }[] = JSON.parse(await answer.text())
+  const socket = new WebSocket(String(target?.webSocketDebuggerUrl))
+  await once(socket, 'open')
+  socket.send(JSON.stringify({ id: 1, method: 'HeapProfiler.collectGarbage' }))
+  await once(socket, 'message')
+  socket.close()
+}
+
 /** Free when it is asked for, which is good enough on a machine that measures. */
 export async function freePort(): Promise<number> {
   const server = createServer().listen(0, '127.0.0.1')

@@ -1,7 +1,7 @@
 import { resolve } from 'node:path'
 import { type CaseName, caseNames, cases, slugOf } from './cases.ts'
 import type { Gateway, GatewayOptions } from './gateways.ts'
-import { freePort, start } from './processes.ts'
+import { collectGarbage, freePort, start } from './processes.ts'
 
 /** Tollgate with all of its work on: keys, a hierarchy of three levels with limits at each, reservations, the record. */
 export async function startTollgate({ upstreamPort, folder }: GatewayOptions): Promise<Gateway> {
@@ -25,11 +25,11 @@ export type Manage = (path: string, body?: object) => Promise<Record<string, unk
 
 /** A server on a folder of its own, with an empty workspace or what an earlier start left there. */
 export async function startServer({ folder }: { folder: string }) {
-  const [port, managementPort] = [await freePort(), await freePort()]
+  const [port, managementPort, inspectPort] = [await freePort(), await freePort(), await freePort()]
   const workspaceKey = 'wk_bench.0123456789abcdef0123456789abcdef'
   const running = await start({
     program: process.execPath,
-    arguments: [resolve(import.meta.dirname, '../src/main.ts'), 'serve'],
+    arguments: [`--inspect-port=${inspectPort}`, resolve(import.meta.dirname, '../src/main.ts'), 'serve'],
     environment: {
       TOLLGATE_DATA_DIR: folder,
       TOLLGATE_INFERENCE_LISTEN: `127.0.0.1:${port}`,
@@ -48,7 +48,7 @@ export async function startServer({ folder }: { folder: string }) {
     if (!answer.ok) throw new Error(`${path} answered ${answer.status}: ${await answer.text()}`)
     return JSON.parse(await answer.text())
   }
-  return { ...running, port, manage }
+  return { ...running, port, manage, collectGarbage: () => collectGarbage(running, inspectPort) }
 }
 
 export async function publish(manage: Manage, { name, upstreamPort }: { name: CaseName; upstreamPort: number }) {
@@ -64,7 +64,7 @@ export async function publish(manage: Manage, { name, upstreamPort }: { name: Ca
   })
 }
 
-const plenty = 1_000_000_000_000
+export const plenty = 1_000_000_000_000
 
 /** A key of the third group of a CASCADING path, each with limits of requests, tokens and the day. */
 async function customerKey(
@@ -75,7 +75,7 @@ async function customerKey(
   for (const level of [1, 2, 3]) {
     const group = await manage('/v1/gateway/groups', {
       metadata: { external_entity_id: `${name}-${level}` },
-      models: modelsWithLimits({ requestsPerMinute: level === 3 ? requestsPerMinute : plenty }),
+      models: modelsWithLimits(caseNames, { requestsPerMinute: level === 3 ? requestsPerMinute : plenty }),
       hierarchy: { parent_group_id: parentId, limit_enforcement: 'CASCADING' },
     })
     parentId = group['id']
@@ -84,9 +84,12 @@ async function customerKey(
   return String(key['api_key'])
 }
 
-/** The models of a group: all cases, each with limits of requests, tokens and the day. */
-export function modelsWithLimits({ requestsPerMinute }: { requestsPerMinute: number }): object[] {
-  return caseNames.map((name) => ({
+/** The models of a group, each with limits of requests, tokens and the day. */
+export function modelsWithLimits(
+  names: readonly CaseName[],
+  { requestsPerMinute }: { requestsPerMinute: number },
+): object[] {
+  return names.map((name) => ({
     slug: slugOf(name),
     rate_limits: [
       { type: 'REQUEST', unit: 'MINUTE', threshold: requestsPerMinute },
