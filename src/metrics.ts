@@ -128,6 +128,41 @@ export function openMetrics() {
     help: 'Attempts to read the changes that other nodes made that failed.',
     registers,
   })
+  const counterStoreHealthy = new Gauge({
+    name: 'tollgate_counter_store_healthy',
+    help: 'Whether the limit counters answer: 0 while any server that keeps them is away. Raise an alarm.',
+    aggregator: 'min',
+    registers,
+  })
+  counterStoreHealthy.set(1)
+  const counterStoreSeconds = new Histogram({
+    name: 'tollgate_counter_store_seconds',
+    help: 'Time that a call to the shared limit counters took to its answer.',
+    buckets: seconds,
+    registers,
+  })
+  const counterStoreFailures = new Counter({
+    name: 'tollgate_counter_store_failures_total',
+    help: 'Calls to the shared limit counters that failed, by kind: deadline, connection, refused.',
+    labelNames: ['kind'],
+    registers,
+  })
+  const fallbackAdmissions = new Counter({
+    name: 'tollgate_fallback_admissions_total',
+    help: 'Requests that were decided while the shared limit counters were away: by this node alone, or rejected.',
+    labelNames: ['mode'],
+    registers,
+  })
+  const leasesEnded = new Counter({
+    name: 'tollgate_leases_ended_total',
+    help: 'Reservations that nobody settled or released and that returned when their lease ended.',
+    registers,
+  })
+  const tokensOverReservation = new Counter({
+    name: 'tollgate_tokens_over_reservation_total',
+    help: 'Tokens that requests used beyond what was reserved for them: what can pass a limit.',
+    registers,
+  })
   const removedEvents = new Counter({
     name: 'tollgate_events_removed_total',
     help: 'Billing events that retention has removed from the ledger.',
@@ -141,6 +176,12 @@ export function openMetrics() {
       changesCurrent.set(0)
       changeReadingsFailed.inc()
     },
+    counterStoreHealth: (isHealthy: boolean) => counterStoreHealthy.set(isHealthy ? 1 : 0),
+    counterStoreAnswered: ({ tookMs }: { tookMs: number }) => counterStoreSeconds.observe(tookMs / 1000),
+    counterStoreFailed: (labels: { kind: string }) => counterStoreFailures.inc(labels),
+    admittedByFallback: (labels: { mode: string }) => fallbackAdmissions.inc(labels),
+    leasesEnded: (leases: number) => leasesEnded.inc(leases),
+    settledOverReservation: (tokens: number) => tokensOverReservation.inc(tokens),
     eventsRemoved: (events: number) => removedEvents.inc(events),
     requestAnswered: ({ slug, status }: { slug: string; status: number }) =>
       requests.inc({ slug, status: String(status) }),

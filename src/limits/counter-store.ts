@@ -99,6 +99,13 @@ export interface DayUsage {
   resetAtMs: number
 }
 
+/** Throws `RangeError`: a counter that was fed anything else than a whole number of at least 0 would refuse nobody. */
+export function assertCountable(tokens: number): void {
+  if (!Number.isSafeInteger(tokens) || tokens < 0) {
+    throw new RangeError(`A token count must be a whole number of at least 0, and is ${tokens}.`)
+  }
+}
+
 /** The counters cannot be asked, and so nothing can be admitted (contract §12: 503). */
 export class CountersUnavailable extends Error {
   constructor(message: string, options?: ErrorOptions) {

@@ -1,6 +1,16 @@
 import type { Clock } from '../clock.ts'
 import { type Bucket, canRefuse, counterKey } from './buckets.ts'
-import type { CounterStore, DaySum, DayUsage, Demand, Hold, Level, Refused, Taken } from './counter-store.ts'
+import {
+  assertCountable,
+  type CounterStore,
+  type DaySum,
+  type DayUsage,
+  type Demand,
+  type Hold,
+  type Level,
+  type Refused,
+  type Taken,
+} from './counter-store.ts'
 import { DayCounter, DayTable } from './day-table.ts'
 import { LeaseTable } from './lease-table.ts'
 import type { RollingWindow } from './rolling-window.ts'
@@ -169,10 +179,4 @@ function settleAll({ parts, admittedMs }: Claim, tokens: number, { monotonicMs }
 /** Days go by the wall clock, windows by the one that never goes back. */
 function timeOf(counter: Part['counter'], { monotonicMs, wallMs }: Now): number {
   return counter instanceof DayCounter ? wallMs : monotonicMs
-}
-
-function assertCountable(tokens: number): void {
-  if (!Number.isSafeInteger(tokens) || tokens < 0) {
-    throw new RangeError(`A token count must be a whole number of at least 0, and is ${tokens}.`)
-  }
 }

@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict'
-import { describe, test } from 'node:test'
+import { after, before, describe, test } from 'node:test'
 import type { Bucket } from '../../src/limits/buckets.ts'
 import type { CounterStore, Hold, Taken } from '../../src/limits/counter-store.ts'
-import type { CounterBackend } from '../support/counter-backends.ts'
+import type { CounterBackend, RunningBackend } from '../support/counter-backends.ts'
 import { bucket, newOwner } from '../support/limit-buckets.ts'
 
 const leaseMs = 400
@@ -10,9 +10,15 @@ const hierarchy = 'root'
 
 /** What every counter store promises, whatever it is made of. */
 export function counterStoreSuite(backend: CounterBackend): void {
-  describe(`counters in ${backend.name}`, () => {
+  describe(`counters in ${backend.name}`, backend.tests, () => {
+    let running: RunningBackend
+    before(async () => {
+      running = await backend.start()
+    })
+    after(() => running[Symbol.asyncDispose]())
+
     test('a request takes 1 from each request bucket and its tokens from each token bucket', async () => {
-      const { counters } = await backend.open({ leaseMs })
+      const { counters } = await running.open({ leaseMs })
       const buckets = [
         bucket({ type: 'REQUEST', unit: 'SECOND', threshold: 5 }),
         bucket({ type: 'TOKEN', unit: 'MINUTE', threshold: 500 }),
@@ -25,7 +31,7 @@ export function counterStoreSuite(backend: CounterBackend): void {
     })
 
     test('a refused request takes nothing from any bucket', async () => {
-      const { counters } = await backend.open({ leaseMs })
+      const { counters } = await running.open({ leaseMs })
       const roomy = bucket({ type: 'TOKEN', unit: 'MINUTE', threshold: 500 })
       const full = bucket({ type: 'TOKEN', unit: 'SECOND', threshold: 100 })
       const day = bucket({ type: 'REQUEST', unit: 'DAY', threshold: null })
@@ -39,7 +45,7 @@ export function counterStoreSuite(backend: CounterBackend): void {
     })
 
     test('as many requests at once as there may be are admitted, and no more', async () => {
-      const { counters } = await backend.open({ leaseMs })
+      const { counters } = await running.open({ leaseMs })
       const buckets = [
         bucket({ threshold: 50 }),
         bucket({ unit: 'MINUTE', threshold: 7 }),
@@ -50,7 +56,7 @@ export function counterStoreSuite(backend: CounterBackend): void {
     })
 
     test('a refused request is admitted after the wait that it was told', async () => {
-      const { counters, pass } = await backend.open({ leaseMs: 60_000 })
+      const { counters, pass } = await running.open({ leaseMs: 60_000 })
       const buckets = [bucket({ threshold: 2 })]
       await admit(counters, buckets)
       await pass(300)
@@ -64,7 +70,7 @@ export function counterStoreSuite(backend: CounterBackend): void {
     })
 
     test('a threshold of 0 admits nothing, ever, not even a request for no tokens', async () => {
-      const { counters } = await backend.open({ leaseMs })
+      const { counters } = await running.open({ leaseMs })
       for (const type of ['REQUEST', 'TOKEN'] as const) {
         for (const unit of ['SECOND', 'MINUTE', 'DAY'] as const) {
           assert.equal(await waitFor(counters, [bucket({ type, unit, threshold: 0 })], 0), null)
@@ -73,7 +79,7 @@ export function counterStoreSuite(backend: CounterBackend): void {
     })
 
     test('a request fits a token limit to the last token, and one token more never fits', async () => {
-      const { counters } = await backend.open({ leaseMs })
+      const { counters } = await running.open({ leaseMs })
       for (const unit of ['SECOND', 'MINUTE', 'DAY'] as const) {
         const buckets = [bucket({ type: 'TOKEN', unit, threshold: 100 })]
         assert.equal(await waitFor(counters, buckets, 101), null)
@@ -83,7 +89,7 @@ export function counterStoreSuite(backend: CounterBackend): void {
     })
 
     test('a bucket without a threshold counts and refuses nobody', async () => {
-      const { counters } = await backend.open({ leaseMs })
+      const { counters } = await running.open({ leaseMs })
       const buckets = [bucket({ type: 'TOKEN', unit: 'DAY', threshold: null })]
       await admit(counters, buckets, 5_000_000_000)
       await admit(counters, buckets, 5_000_000_000)
@@ -91,7 +97,7 @@ export function counterStoreSuite(backend: CounterBackend): void {
     })
 
     test('a threshold that changes meets the count as it stands', async () => {
-      const { counters } = await backend.open({ leaseMs })
+      const { counters } = await running.open({ leaseMs })
       const five = bucket({ threshold: 5 })
       for (let i = 0; i < 3; i += 1) await admit(counters, [five])
       assert.notEqual(await waitFor(counters, [{ ...five, threshold: 3 }]), 0)
@@ -99,7 +105,7 @@ export function counterStoreSuite(backend: CounterBackend): void {
     })
 
     test('of all limits that a request does not fit, the one with the longest wait is named', async () => {
-      const { counters } = await backend.open({ leaseMs })
+      const { counters } = await running.open({ leaseMs })
       const second = bucket({ unit: 'SECOND', threshold: 1 })
       const minute = bucket({ unit: 'MINUTE', threshold: 1 })
       const never = bucket({ type: 'TOKEN', unit: 'SECOND', threshold: 10 })
@@ -111,7 +117,7 @@ export function counterStoreSuite(backend: CounterBackend): void {
     })
 
     test('settling puts the real figure in the place of the reservation, be it less or more', async () => {
-      const { counters } = await backend.open({ leaseMs })
+      const { counters } = await running.open({ leaseMs })
       const buckets = [
         bucket({ type: 'TOKEN', unit: 'MINUTE', threshold: 100 }),
         bucket({ type: 'REQUEST', unit: 'MINUTE', threshold: 100 }),
@@ -127,7 +133,7 @@ export function counterStoreSuite(backend: CounterBackend): void {
     })
 
     test('tokens count at the time of admission, whenever they are settled', async () => {
-      const { counters, pass } = await backend.open({ leaseMs: 60_000 })
+      const { counters, pass } = await running.open({ leaseMs: 60_000 })
       const buckets = [bucket({ type: 'TOKEN', unit: 'SECOND', threshold: 100 })]
       const first = await admit(counters, buckets, 10)
       await pass(800)
@@ -141,7 +147,7 @@ export function counterStoreSuite(backend: CounterBackend): void {
     })
 
     test('releasing gives everything back, the request included', async () => {
-      const { counters } = await backend.open({ leaseMs })
+      const { counters } = await running.open({ leaseMs })
       const buckets = [
         bucket({ unit: 'SECOND', threshold: 1 }),
         bucket({ type: 'TOKEN', unit: 'MINUTE', threshold: 10 }),
@@ -154,7 +160,7 @@ export function counterStoreSuite(backend: CounterBackend): void {
     })
 
     test('the first of settle and release holds, and is done once', async () => {
-      const { counters } = await backend.open({ leaseMs })
+      const { counters } = await running.open({ leaseMs })
       const buckets = [
         bucket({ type: 'TOKEN', unit: 'MINUTE', threshold: 100 }),
         bucket({ unit: 'DAY', threshold: 100 }),
@@ -175,7 +181,7 @@ export function counterStoreSuite(backend: CounterBackend): void {
     })
 
     test('what is neither settled nor released returns when its lease ends', async () => {
-      const { counters, pass } = await backend.open({ leaseMs })
+      const { counters, pass } = await running.open({ leaseMs })
       const buckets = [bucket({ unit: 'MINUTE', threshold: 1 }), bucket({ type: 'TOKEN', unit: 'DAY', threshold: 10 })]
       await admit(counters, buckets, 10)
       await pass(leaseMs / 2)
@@ -185,7 +191,7 @@ export function counterStoreSuite(backend: CounterBackend): void {
     })
 
     test('a renewed lease holds on, and only that one', async () => {
-      const { counters, pass } = await backend.open({ leaseMs })
+      const { counters, pass } = await running.open({ leaseMs })
       const buckets = [bucket({ type: 'TOKEN', unit: 'MINUTE', threshold: 100 })]
       const renewed = await admit(counters, buckets, 10)
       await admit(counters, buckets, 5)
@@ -199,7 +205,7 @@ export function counterStoreSuite(backend: CounterBackend): void {
     })
 
     test('a settlement after the end of the lease still counts, and once', async () => {
-      const { counters, pass } = await backend.open({ leaseMs })
+      const { counters, pass } = await running.open({ leaseMs })
       const buckets = [
         bucket({ type: 'TOKEN', unit: 'MINUTE', threshold: 100 }),
         bucket({ type: 'REQUEST', unit: 'DAY', threshold: 100 }),
@@ -214,7 +220,7 @@ export function counterStoreSuite(backend: CounterBackend): void {
     })
 
     test('a release after the end of the lease gives nothing back a second time', async () => {
-      const { counters, pass } = await backend.open({ leaseMs })
+      const { counters, pass } = await running.open({ leaseMs })
       const buckets = [bucket({ type: 'TOKEN', unit: 'MINUTE', threshold: 100 })]
       const late = await admit(counters, buckets, 10)
       await pass(leaseMs * 2)
@@ -226,7 +232,7 @@ export function counterStoreSuite(backend: CounterBackend): void {
     })
 
     test('a request whose lease ended while it was in flight counts again when it is renewed', async () => {
-      const { counters, pass } = await backend.open({ leaseMs })
+      const { counters, pass } = await running.open({ leaseMs })
       const buckets = [bucket({ type: 'TOKEN', unit: 'MINUTE', threshold: 100 }), bucket({ unit: 'DAY', threshold: 9 })]
       const late = await admit(counters, buckets, 10)
       await pass(leaseMs * 2)
@@ -238,7 +244,7 @@ export function counterStoreSuite(backend: CounterBackend): void {
     })
 
     test('seeding sets what the day has settled, and leaves what is reserved on top', async () => {
-      const { counters, today } = await backend.open({ leaseMs: 60_000 })
+      const { counters, today } = await running.open({ leaseMs: 60_000 })
       const owner = newOwner()
       const requests = bucket({ owner, type: 'REQUEST', unit: 'DAY', threshold: 10 })
       const tokens = bucket({ owner, type: 'TOKEN', unit: 'DAY', threshold: 1_000 })
@@ -258,7 +264,7 @@ export function counterStoreSuite(backend: CounterBackend): void {
     })
 
     test("the day's usage shows requests as they are admitted and tokens as they are settled", async () => {
-      const { counters } = await backend.open({ leaseMs: 60_000 })
+      const { counters } = await running.open({ leaseMs: 60_000 })
       const owner = newOwner()
       const buckets = (['REQUEST', 'TOKEN'] as const).map((type) =>
         bucket({ owner, type, unit: 'DAY', threshold: null }),
@@ -278,7 +284,7 @@ export function counterStoreSuite(backend: CounterBackend): void {
     })
 
     test('a token count that is not a whole number of at least 0 is an error and changes nothing', async () => {
-      const { counters } = await backend.open({ leaseMs })
+      const { counters } = await running.open({ leaseMs })
       const buckets = [bucket({ type: 'TOKEN', unit: 'MINUTE', threshold: 100 })]
       const hold = await admit(counters, buckets, 10)
       for (const tokens of [Number.NaN, -1, 0.5, Number.POSITIVE_INFINITY]) {
