@@ -57,6 +57,14 @@ export function notFound(resource: string): ApiError {
   return new ApiError('NOT_FOUND', { message: `There is no such ${resource}.` })
 }
 
+/** What a request needs is away, full or too slow at this moment: sent again, it may be served. */
+export class UnavailableError extends Error {
+  constructor(message: string, options?: ErrorOptions) {
+    super(message, options)
+    this.name = 'UnavailableError'
+  }
+}
+
 /** A start that cannot go on; `message` tells the person at the terminal what to change. */
 export class StartError extends Error {
   constructor(message: string, options?: ErrorOptions) {

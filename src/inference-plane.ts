@@ -2,6 +2,7 @@ import type { KeyUse } from './access/key-use.ts'
 import type { Clock } from './clock.ts'
 import type { Config, ListenAddress } from './config.ts'
 import { Directory } from './directory/directory.ts'
+import { promptSource } from './directory/prompt-source.ts'
 import { storedDirectory } from './directory/stored-directory.ts'
 import { createInferenceListener } from './inference/listener.ts'
 import { openJournal } from './ledger/journal.ts'
@@ -69,7 +70,7 @@ export async function openInferencePlane({
   const shipper = opened.use(startShipper({ journal, ledger: ledgerWriter, clock, log, metrics }))
   await shipper.flush()
 
-  const directory = new Directory(storedDirectory(database.queries, secretBox))
+  const directory = new Directory(promptSource(storedDirectory(database.queries, secretBox), { clock }))
   const limiter = opened.use(openLimiter({ counters, clock }))
   const outbound = opened.use(openOutbound(config))
   const server = createInferenceListener(

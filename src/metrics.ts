@@ -100,13 +100,22 @@ export function openMetrics() {
     labelNames: ['status'],
     registers,
   })
+  const databaseReachable = new Gauge({
+    name: 'tollgate_database_reachable',
+    help: 'Whether the database answers. 0: events wait in the journal, and changes by other nodes are not known. Raise an alarm.',
+    // The node's, not the sum of its processes'.
+    aggregator: 'min',
+    registers,
+  })
+  let isDatabaseReachable = true
+  databaseReachable.set(1)
   let webhooks: WebhookFigures | null = null
   new Gauge({
     name: 'tollgate_webhook_events_pending',
     help: 'Billing events that webhooks have yet to be sent, or are being sent.',
     registers,
     collect() {
-      return setTo(this, webhooks?.pendingEvents)
+      return isDatabaseReachable ? setTo(this, webhooks?.pendingEvents) : undefined
     },
   })
   new Gauge({
@@ -114,20 +123,10 @@ export function openMetrics() {
     help: 'Webhooks with events that were given up, and wait to be asked for again: raise an alarm.',
     registers,
     collect() {
-      return setTo(this, webhooks?.withDeadDeliveries)
+      return isDatabaseReachable ? setTo(this, webhooks?.withDeadDeliveries) : undefined
     },
   })
 
-  const changesCurrent = new Gauge({
-    name: 'tollgate_changes_current',
-    help: 'Whether this node knows of the changes that other nodes made: 0 while it cannot read them. Raise an alarm.',
-    registers,
-  })
-  const changeReadingsFailed = new Counter({
-    name: 'tollgate_change_readings_failed_total',
-    help: 'Attempts to read the changes that other nodes made that failed.',
-    registers,
-  })
   const counterStoreHealthy = new Gauge({
     name: 'tollgate_counter_store_healthy',
     help: 'Whether the limit counters answer: 0 while any server that keeps them is away. Raise an alarm.',
@@ -171,10 +170,9 @@ export function openMetrics() {
 
   return {
     registry,
-    changesRead: () => changesCurrent.set(1),
-    changesUnread: () => {
-      changesCurrent.set(0)
-      changeReadingsFailed.inc()
+    databaseReachable: (isReachable: boolean) => {
+      isDatabaseReachable = isReachable
+      databaseReachable.set(isReachable ? 1 : 0)
     },
     counterStoreHealth: (isHealthy: boolean) => counterStoreHealthy.set(isHealthy ? 1 : 0),
     counterStoreAnswered: ({ tookMs }: { tookMs: number }) => counterStoreSeconds.observe(tookMs / 1000),

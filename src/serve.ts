@@ -84,7 +84,8 @@ export async function serve(config: Config, { clock = systemClock }: { clock?: C
   const { databaseUrl } = config
   const changeLog = new ChangeLog({ keep: databaseUrl === null ? null : keepChange })
   changeLog.subscribe((change) => plane.invalidate(change))
-  if (databaseUrl !== null) started.use(await followChanges({ url: databaseUrl, changeLog, clock, log, metrics }))
+  const follower =
+    databaseUrl === null ? null : started.use(await followChanges({ url: databaseUrl, changeLog, clock, log, metrics }))
 
   const postbox = started.use(openPostbox({ clock }))
   const dispatcher = started.use(
@@ -112,6 +113,7 @@ export async function serve(config: Config, { clock = systemClock }: { clock?: C
     metricsText: async () =>
       metricsText([await metrics.registry.getMetricsAsJSON(), ...((await pool?.metrics()) ?? [])]),
     ready: () => isAccepting,
+    databaseReachable: () => follower?.isCurrent ?? true,
   })
   started.defer(() => management.close())
 

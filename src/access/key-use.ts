@@ -1,5 +1,5 @@
 import { sql } from 'kysely'
-import type { Clock, Timer } from '../clock.ts'
+import { type Clock, sleep, type Timer } from '../clock.ts'
 import { eventLoopTurn } from '../ledger/event-loop-turn.ts'
 import { type RowsStatement, rowsStatement } from '../ledger/rows-statement.ts'
 import type { Log } from '../log.ts'
@@ -16,6 +16,8 @@ export interface KeyUseOptions {
   gatherMs?: number
   /** Keys of one kind in memory at a time. */
   keysMax?: number
+  /** How long disposing may take. */
+  closeMs?: number
 }
 
 /**
@@ -32,8 +34,8 @@ export class KeyUse implements AsyncDisposable {
   #timer: Timer | null = null
   #writing: Promise<void> = Promise.resolve()
 
-  constructor({ gatherMs = 2_000, keysMax = 10_000, ...parts }: KeyUseOptions) {
-    this.#parts = { gatherMs, keysMax, ...parts }
+  constructor({ gatherMs = 2_000, keysMax = 10_000, closeMs = 2_000, ...parts }: KeyUseOptions) {
+    this.#parts = { gatherMs, keysMax, closeMs, ...parts }
     const { queries } = parts.database
     this.#writers = { federated: writer(queries, 'federated'), workspace: writer(queries, 'workspace') }
   }
@@ -59,7 +61,10 @@ export class KeyUse implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    await this.flush()
+    const { clock, closeMs } = this.#parts
+    const deadline = new AbortController()
+    await Promise.race([this.flush(), sleep(clock, closeMs, deadline.signal)])
+    deadline.abort()
     this.#timer?.cancel()
   }
 

@@ -53,7 +53,10 @@ function dueAt({ claimed_until, next_attempt_at }: WebhookDeliveryRow, nowMs: nu
   return isUnderWay ? claimed_until : (next_attempt_at ?? nowMs)
 }
 
-/** Keeps what came of an attempt, and ends its claim. */
+/**
+ * Keeps what came of an attempt, and ends its claim. Where the claim had run out and another node has taken the delivery
+ * over, what comes of that node's attempt counts.
+ */
 export async function recordAttempt(
   { delivery, startedMs, endedMs, result, after }: FinishedAttempt,
   { queries }: Transaction,
@@ -71,6 +74,7 @@ export async function recordAttempt(
       error: result.answered ? null : result.failure,
     })
     .where('id', '=', delivery.id)
+    .where('claimed_until', '=', delivery.claimed_until)
     .execute()
 }
 

@@ -293,11 +293,17 @@ class StoredDispatcher implements Dispatcher {
     }
   }
 
+  /** What cannot be kept is made again, here or on another node, when the claims have run out. */
   async #keepFinished(): Promise<void> {
-    const { database } = this.#parts
+    const { database, log } = this.#parts
     const finished = this.#finished.splice(0)
-    await database.transaction(async (transaction) => {
-      for (const attempt of finished) await recordAttempt(attempt, transaction)
-    })
+    if (finished.length === 0) return
+    try {
+      await database.transaction(async (transaction) => {
+        for (const attempt of finished) await recordAttempt(attempt, transaction)
+      })
+    } catch (error) {
+      log.warn({ err: error, attempts: finished.length }, 'the last attempts at deliveries could not be kept')
+    }
   }
 }

@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
 import type { Duplex } from 'node:stream'
+import { UnavailableError } from '../errors.ts'
 import { JournalError } from '../ledger/journal.ts'
 import { apis } from './api.ts'
 import { ClientConnection } from './client-connection.ts'
@@ -45,7 +46,7 @@ async function answer(parts: ExchangeParts, incoming: IncomingMessage, outgoing:
     parts.log.error({ requestId: client.requestId, err: cause }, 'inference request failed')
     if (cause instanceof JournalError) parts.metrics.eventUnrecorded()
     if (client.started) client.cut()
-    else client.refuse(refusals.internal)
+    else client.refuse(cause instanceof UnavailableError ? refusals.unavailable : refusals.internal)
   } finally {
     if (api !== undefined) parts.metrics.requestAnswered({ slug: client.slug ?? 'none', status: client.status })
   }

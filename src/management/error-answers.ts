@@ -1,7 +1,7 @@
 import type { Socket } from 'node:net'
 import type { FastifyError } from 'fastify'
 import { z } from 'zod'
-import { ApiError, type ErrorDetail, errorCatalogue } from '../errors.ts'
+import { ApiError, type ErrorDetail, errorCatalogue, UnavailableError } from '../errors.ts'
 
 const codes = Object.keys(errorCatalogue)
 
@@ -24,12 +24,16 @@ export function errorAnswer({ code, message, details }: ApiError): z.output<type
 /** The public form of whatever a request died of: an `ApiError` as it is, Fastify's own in our words, else a 500. */
 export function toApiError(error: FastifyError | Error): ApiError {
   if (error instanceof ApiError) return error
+  if (error instanceof UnavailableError)
+    return new ApiError('INTERNAL', { message: databaseAway, retryAfterMs: 1_000, cause: error })
   const status = 'statusCode' in error ? error.statusCode : undefined
   if (status === undefined || status >= 500) return new ApiError('INTERNAL', { cause: error })
   if (status === 413) return new ApiError('PAYLOAD_TOO_LARGE', { cause: error })
   const message = ('code' in error && wordsFor[error.code]) || error.message
   return new ApiError('VALIDATION_ERROR', { message, cause: error })
 }
+
+const databaseAway = 'The database does not answer at this moment, or takes nothing more. Try again.'
 
 const wordsFor: Record<string, string> = {
   FST_ERR_CTP_INVALID_MEDIA_TYPE: 'The request body must be JSON, sent with content-type: application/json.',

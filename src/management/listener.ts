@@ -49,6 +49,8 @@ export interface ManagementParts extends EventParts, MetricsParts, WebhookParts,
   operatorKey: string
   /** Whether this node can serve: what `/health/ready` answers. */
   ready: () => boolean
+  /** Whether the database answers. */
+  databaseReachable: () => boolean
   /** Longest time a client may take to send its whole request. */
   requestTimeoutMs?: number
 }

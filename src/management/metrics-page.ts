@@ -1,4 +1,6 @@
+import { LRUCache } from 'lru-cache'
 import { z } from 'zod'
+import { UnavailableError } from '../errors.ts'
 import { prometheusContentType } from '../metrics.ts'
 import type { EndpointTarget } from '../providers.ts'
 import type { Queries } from '../storage/database.ts'
@@ -12,6 +14,7 @@ export interface MetricsParts {
 
 /** `/metrics` for Prometheus (contract §15). */
 export function metricsRoutes({ metricsText }: MetricsParts): Route[] {
+  const lastSlugs = new LRUCache<string, ReadonlySet<string>>({ max: 1_000 })
   return [
     defineRoute({
       method: 'GET',
@@ -21,8 +24,15 @@ export function metricsRoutes({ metricsText }: MetricsParts): Route[] {
       tag: 'Metrics',
       response: z.string(),
       contentType: prometheusContentType,
+      // That the database is away is told here.
+      outlivesDatabase: true,
       handler: async ({ workspace, actor, queries }) => {
-        const slugs = await slugsInSight({ workspace, actor }, queries)
+        const slugs = await slugsInSight({ workspace, actor }, queries).catch((error: unknown) => {
+          const last = error instanceof UnavailableError ? lastSlugs.get(actor.prefix) : undefined
+          if (last === undefined) throw error
+          return last
+        })
+        lastSlugs.set(actor.prefix, slugs)
         return linesInSight(await metricsText(), { slugs, showsNode: actor.modelIds === null })
       },
     }),

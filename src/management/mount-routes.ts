@@ -4,6 +4,7 @@ import { z } from 'zod'
 import type { KeyUse } from '../access/key-use.ts'
 import type { Clock } from '../clock.ts'
 import { ApiError, invalid } from '../errors.ts'
+import type { ChangeLog } from '../storage/change-log.ts'
 import type { Database, Transaction } from '../storage/database.ts'
 import { lockWorkspace } from '../storage/locks.ts'
 import type { SecretBox } from '../storage/secret-box.ts'
@@ -13,11 +14,13 @@ import { schemaError } from './error-answers.ts'
 import { answerOnce, type IdempotencyParts } from './idempotency.ts'
 import { routeSchema } from './openapi.ts'
 import { receivedBytes } from './received-bytes.ts'
+import { RememberedCallers } from './remembered-callers.ts'
 import { RequestRate } from './request-rate.ts'
 import type { Route } from './route.ts'
 
 export interface MountParts {
   database: Database
+  changeLog: ChangeLog
   keyUse: Pick<KeyUse, 'noted'>
   clock: Clock
   secretBox: SecretBox
@@ -31,7 +34,7 @@ export interface MountParts {
 export function mountRoutes(
   server: FastifyInstance,
   routes: readonly Route[],
-  { database, keyUse, clock, secretBox, operatorKeyHash }: MountParts,
+  { database, changeLog, keyUse, clock, secretBox, operatorKeyHash }: MountParts,
 ): void {
   server.setValidatorCompiler<z.ZodType>(({ schema }) => (given) => {
     const parsed = schema.safeParse(given ?? {})
@@ -41,6 +44,7 @@ export function mountRoutes(
   })
   server.setSerializerCompiler(serializerCompiler)
   const rate = new RequestRate(clock)
+  const remembered = new RememberedCallers(changeLog)
   const callers = new WeakMap<FastifyRequest, Caller>()
 
   for (const route of routes) {
@@ -49,10 +53,10 @@ export function mountRoutes(
       url: route.path.replaceAll(/\{(\w+)\}/g, ':$1'),
       schema: routeSchema(route),
       async onRequest(request) {
-        const caller = await authenticate(
-          { authorization: request.headers.authorization, permission: route.permission, path: route.path },
-          { queries: database.queries, operatorKeyHash },
-        )
+        const presented = { authorization: request.headers.authorization, path: route.path }
+        const known = () =>
+          authenticate({ ...presented, permission: route.permission }, { queries: database.queries, operatorKeyHash })
+        const caller = await (route.outlivesDatabase ? remembered.recalling(presented, known) : known())
         if (caller.actor.kind === 'workspace-key') keyUse.noted('workspace', caller.actor.prefix, clock.now())
         const retryAfterMs = rate.retryAfterMs(nameOf(caller), `${route.method} ${route.path}`)
         if (retryAfterMs > 0) throw new ApiError('RATE_LIMITED', { retryAfterMs })

@@ -31,6 +31,7 @@ export function defineRoute<
   return {
     method,
     transaction: definition.transaction ?? (method === 'GET' ? 'none' : 'one'),
+    outlivesDatabase: definition.outlivesDatabase ?? false,
     path,
     permission,
     summary,
@@ -80,6 +81,8 @@ export interface RouteDefinition<
   errors?: readonly ErrorCode[]
   /** Left out: `one` for all but GET. */
   transaction?: Held
+  /** Whether those who have called before may call while the database is away; the handler then has to do without it. */
+  outlivesDatabase?: boolean
   /** May return more than the answer declares, for `audit`. */
   handler(input: RouteInput<Path, Needed, Query, Body, Held>): Promise<Result>
   /** What the audit log tells of a write: one event or more, written in the same transaction (contract §15). */
@@ -115,6 +118,7 @@ export interface Received {
 export interface Route {
   method: RouteMethod
   transaction: TransactionMode
+  outlivesDatabase: boolean
   path: string
   permission: Permission
   summary: string

@@ -1,3 +1,4 @@
+import { Socket } from 'node:net'
 import {
   type CompiledQuery,
   type DatabaseConnection,
@@ -10,6 +11,8 @@ import {
   type QueryResult,
 } from 'kysely'
 import { DatabaseError, Pool, type PoolClient, types } from 'pg'
+import { sleep, systemClock } from '../clock.ts'
+import { UnavailableError } from '../errors.ts'
 
 export interface PostgresOptions {
   /** `postgres://…`, with whatever else libpq's connection strings may say. */
@@ -22,8 +25,9 @@ export interface PostgresOptions {
 }
 
 /**
- * Kysely over `pg`. Beyond Kysely's own driver: whatever has become of the server, a query ends; and a connection that
- * failed in a way that the server did not report is not used again.
+ * Kysely over `pg`. Beyond Kysely's own driver: whatever has become of the server, a query ends, with an
+ * `UnavailableError` where that is to blame; and a connection that failed in a way that the server did not report is not
+ * used again.
  */
 export function postgresDialect({
   url,
@@ -31,7 +35,9 @@ export function postgresDialect({
   connectMs = 3_000,
   statementMs = 5_000,
 }: PostgresOptions): Dialect {
+  const sockets = new Set<Socket>()
   const pool = new Pool({
+    stream: () => openSocket(sockets),
     connectionString: url,
     max: connectionsMax,
     connectionTimeoutMillis: connectMs,
@@ -48,11 +54,20 @@ export function postgresDialect({
   pool.on('error', () => {})
   pool.on('connect', (client) => client.on('error', () => {}))
   return {
-    createDriver: () => new PoolDriver(pool),
+    createDriver: () => new PoolDriver(pool, sockets),
     createQueryCompiler: () => new QueryCompiler(),
     createAdapter: () => new PostgresAdapter(),
     createIntrospector: (database) => new PostgresIntrospector(database),
   }
+}
+
+const farewellMs = 1_000
+
+function openSocket(sockets: Set<Socket>): Socket {
+  const socket = new Socket()
+  sockets.add(socket)
+  socket.once('close', () => sockets.delete(socket))
+  return socket
 }
 
 /** Numbers as the rows declare them: all that we store, and their sums, are far below 2^53. */
@@ -72,15 +87,21 @@ class QueryCompiler extends PostgresQueryCompiler {
 
 class PoolDriver implements Driver {
   readonly #pool: Pool
+  readonly #sockets: ReadonlySet<Socket>
 
-  constructor(pool: Pool) {
+  constructor(pool: Pool, sockets: ReadonlySet<Socket>) {
     this.#pool = pool
+    this.#sockets = sockets
   }
 
   async init(): Promise<void> {}
 
   async acquireConnection(): Promise<PostgresConnection> {
-    return new PostgresConnection(await this.#pool.connect())
+    try {
+      return new PostgresConnection(await this.#pool.connect())
+    } catch (cause) {
+      throw unavailable(cause)
+    }
   }
 
   async beginTransaction(connection: PostgresConnection): Promise<void> {
@@ -102,7 +123,9 @@ class PoolDriver implements Driver {
   }
 
   async destroy(): Promise<void> {
-    await this.#pool.end()
+    await Promise.race([this.#pool.end(), sleep(systemClock, farewellMs)])
+    // A server that hangs does not answer a farewell.
+    for (const socket of this.#sockets) socket.destroy()
   }
 }
 
@@ -141,10 +164,23 @@ class PostgresConnection implements DatabaseConnection {
     try {
       return await this.#client.query(sql, [...parameters])
     } catch (error) {
-      this.#isBroken ||= !(error instanceof DatabaseError)
-      throw error
+      const isReported = error instanceof DatabaseError
+      this.#isBroken ||= !isReported
+      throw isReported && !serverTrouble.test(error.code ?? '') ? error : unavailable(error)
     }
   }
+}
+
+/**
+ * Classes of PostgreSQL's SQLSTATE list: connections (08), a full disk or too many connections (53), statements ended by
+ * a time-out or a shutdown (57), the disk (58), and a server that only reads (25006).
+ */
+const serverTrouble = /^(08|53|57|58|25006)/
+
+function unavailable(cause: unknown): UnavailableError {
+  // An attempt at several addresses of one host fails without words of its own.
+  const { message = '', code = '' } = cause as { message?: string; code?: string }
+  return new UnavailableError(message || code || String(cause), { cause })
 }
 
 const changingCommands = ['INSERT', 'UPDATE', 'DELETE', 'MERGE']

@@ -28,7 +28,7 @@ export async function openPostgresDatabase(options: PostgresOptions): Promise<Da
   } catch (cause) {
     const { host, pathname } = new URL(options.url)
     const reason = cause instanceof Error ? cause.message : String(cause)
-    throw new StartError(`The database ${host}${pathname} of TOLLGATE_DATABASE_URL cannot be used: ${reason}`, {
+    throw new StartError(`The database ${host}${pathname} of TOLLGATE_DATABASE_URL cannot be used: ${reason}.`, {
       cause,
     })
   }

@@ -1,7 +1,8 @@
 import { randomUUID } from 'node:crypto'
+import { Socket } from 'node:net'
 import { sql } from 'kysely'
 import { Client } from 'pg'
-import type { Clock, Timer } from '../clock.ts'
+import { type Clock, sleep, type Timer } from '../clock.ts'
 import type { Log } from '../log.ts'
 import type { Metrics } from '../metrics.ts'
 import type { Change, ChangeLog } from './change-log.ts'
@@ -23,16 +24,18 @@ import { takeLock } from './locks.ts'
  *   or another has its id. Then all copies are dropped.
  */
 export interface ChangeFollower extends AsyncDisposable {
+  /** Whether the last reading succeeded: false while the database is away. */
+  readonly isCurrent: boolean
   /** Resolves once what was committed before the call holds on this node; rejects where it cannot be read. */
   catchUp(): Promise<void>
 }
 
 export interface ChangeFollowerOptions {
   url: string
-  changeLog: Pick<ChangeLog, 'tell'>
+  changeLog: Pick<ChangeLog, 'tell' | 'hear'>
   clock: Clock
   log: Log
-  metrics: Pick<Metrics, 'changesUnread' | 'changesRead'>
+  metrics: Pick<Metrics, 'databaseReachable'>
   pollMs?: number
   /** Whether to listen for notifications, too. */
   listens?: boolean
@@ -43,9 +46,10 @@ const keptMax = 10_000
 const rowsPerRead = 1_000
 /** A reading that takes longer has failed: the next one comes over a new connection. */
 const readMs = 2_000
+const farewellMs = 500
 
-/** Writes `change` down for the other nodes, and notifies them when it is committed. */
-export async function keepChange(change: Change, transaction: Transaction): Promise<void> {
+/** Writes `change` down for the other nodes, and notifies them when it is committed. Returns its stamp. */
+export async function keepChange(change: Change, transaction: Transaction): Promise<string> {
   const { queries } = transaction
   const id = await takeLock('changes', transaction)
   const stamp = randomUUID()
@@ -60,6 +64,7 @@ export async function keepChange(change: Change, transaction: Transaction): Prom
       .execute()
   }
   await sql`select pg_notify(${channel}, '')`.execute(queries)
+  return stamp
 }
 
 /** Resolves once it knows where the log ends: what is read from the database from then on is kept up to date. */
@@ -87,11 +92,16 @@ class PollingFollower implements ChangeFollower {
   #reading: Promise<void> | null = null
   #nextReading: Promise<void> | null = null
   #timer: Timer | null = null
+  #socket: Socket | null = null
   #isFailing = false
   #stopped = false
 
   constructor(parts: Required<ChangeFollowerOptions>) {
     this.#parts = parts
+  }
+
+  get isCurrent(): boolean {
+    return !this.#isFailing
   }
 
   async start(): Promise<void> {
@@ -154,7 +164,7 @@ class PollingFollower implements ChangeFollower {
         return
       }
       for (const row of news) {
-        await this.#parts.changeLog.tell(JSON.parse(row.change))
+        await this.#parts.changeLog.hear(row.stamp, JSON.parse(row.change))
         this.#last = row
       }
       if (rows.length < rowsPerRead) return
@@ -179,7 +189,9 @@ class PollingFollower implements ChangeFollower {
 
   async #connected(): Promise<Client> {
     if (this.#client !== null) return this.#client
+    const socket = new Socket()
     const client = new Client({
+      stream: () => socket,
       connectionString: this.#parts.url,
       connectionTimeoutMillis: readMs,
       query_timeout: readMs,
@@ -191,27 +203,31 @@ class PollingFollower implements ChangeFollower {
     })
     client.on('notification', () => void this.#catchUpInBackground())
     this.#client = client
+    this.#socket = socket
     await client.connect()
     if (this.#parts.listens) await client.query(`listen ${channel}`)
     return client
   }
 
   async #disconnect(): Promise<void> {
-    const client = this.#client
+    const [client, socket] = [this.#client, this.#socket]
     this.#client = null
-    await client?.end().catch(() => {})
+    if (client === null) return
+    // A server that hangs does not answer a farewell.
+    await Promise.race([client.end().catch(() => {}), sleep(this.#parts.clock, farewellMs)])
+    socket?.destroy()
   }
 
   #succeeded(): void {
     const { log, metrics } = this.#parts
-    metrics.changesRead()
+    metrics.databaseReachable(true)
     if (this.#isFailing) log.info('changes by other nodes are read again')
     this.#isFailing = false
   }
 
   #failed(error: unknown): never {
     const { log, metrics } = this.#parts
-    metrics.changesUnread()
+    metrics.databaseReachable(false)
     if (!this.#isFailing) log.error({ err: error }, 'changes by other nodes cannot be read; trying again')
     this.#isFailing = true
     void this.#disconnect()

@@ -29,6 +29,8 @@ export interface WorkerPool extends InferencePlane {
 /** How long a worker may take to hear of a change; one that takes longer is ended, and another starts without it. */
 const answerMs = 1_000
 const restartPauseMs = 100
+/** After a start that failed: what it needs, the database above all, may be away for long. */
+const failedStartPauseMs = 2_000
 
 /**
  * The inference plane in several processes that listen on one address; the kernel shares connections out.
@@ -61,7 +63,13 @@ class ForkedWorkers implements WorkerPool {
   }
 
   async open(): Promise<void> {
-    await Promise.all(this.#parts.journalPaths.map((_path, number) => this.#start(number)))
+    try {
+      await Promise.all(this.#parts.journalPaths.map((_path, number) => this.#start(number)))
+    } catch (error) {
+      this.#stopping = true
+      for (const worker of this.#workers.values()) worker.process.kill('SIGKILL')
+      throw error
+    }
   }
 
   async listen(address: ListenAddress): Promise<string> {
@@ -133,12 +141,13 @@ class ForkedWorkers implements WorkerPool {
       },
     } satisfies MainCalls)
     const worker = { process: child, channel }
+    let hasStarted = false
     this.#workers.set(number, worker)
     child.once('exit', (code, signal) => {
       this.#workers.delete(number)
       if (this.#stopping) return
       log.error({ number, code, signal }, 'a worker has ended; another takes its place')
-      void this.#restart(number)
+      void this.#restart(number, { pauseMs: hasStarted ? restartPauseMs : failedStartPauseMs })
     })
     const start: WorkerStart = {
       config,
@@ -146,15 +155,25 @@ class ForkedWorkers implements WorkerPool {
       journalPath: journalPaths[number] ?? '',
       leaseMs: counters.leaseMs,
     }
-    await channel.call('open', start)
-    if (this.#address !== null) await channel.call('listen', this.#address)
+    try {
+      await channel.call('open', start)
+      if (this.#address !== null) await channel.call('listen', this.#address)
+      hasStarted = true
+    } catch (error) {
+      // Its end brings the next attempt.
+      child.kill('SIGKILL')
+      throw error
+    }
   }
 
-  async #restart(number: number): Promise<void> {
-    await sleep(this.#parts.clock, restartPauseMs)
+  async #restart(number: number, { pauseMs }: { pauseMs: number }): Promise<void> {
+    const { clock, log } = this.#parts
+    await sleep(clock, pauseMs)
     if (this.#stopping) return
-    await this.#start(number).catch((cause: unknown) => {
-      this.#parts.log.error({ number, err: cause }, 'a worker could not start')
-    })
+    try {
+      await this.#start(number)
+    } catch (cause) {
+      log.error({ number, err: cause }, 'a worker could not start')
+    }
   }
 }

@@ -97,6 +97,34 @@ test('an attempt that the process did not live to see the end of is made again a
   assert.equal(receiver.posts[1]?.requestId, receiver.posts[0]?.requestId)
 })
 
+test("a dead node's delivery is another's once its claim has run out, not a moment before, under the same request id", async () => {
+  using folder = temporaryFolder()
+  const clock = new ManualClock()
+  await using receiver = await startReceiver(hang)
+  await using other = await openInstallation({ folder: folder.path, clock, isAlone: false })
+  {
+    await using dying = await openInstallation({ folder: folder.path, clock, isAlone: false })
+    await dying.addWebhook({ url: receiver.url })
+    await dying.record([sampleEvent()])
+    await until(() => receiver.posts.length === 1)
+    const disposed = dying[Symbol.asyncDispose]()
+    await until(() => clock.nextTimerMs() === 100)
+    clock.advance(100)
+    await disposed
+  }
+  receiver.answer = status(200)
+  const [claimed] = await other.database.queries.selectFrom('webhook_deliveries').selectAll().execute()
+  const endsMs = (claimed?.claimed_until ?? 0) - clock.now()
+  assert.ok(endsMs > 10_000, 'longer than an attempt may take')
+  other.dispatcher.webhookChanged(String(claimed?.webhook_id))
+  await nextTimer(clock, endsMs)
+  clock.advance(endsMs - 1)
+  assert.equal(receiver.posts.length, 1)
+  clock.advance(1)
+  await until(() => receiver.posts.length === 2)
+  assert.equal(receiver.posts[1]?.requestId, receiver.posts[0]?.requestId)
+})
+
 test('events arrive in deliveries of at most 100, without a gap, each once, and calls with a workspace key not at all', async () => {
   using folder = temporaryFolder()
   const clock = new ManualClock()

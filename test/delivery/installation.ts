@@ -18,9 +18,17 @@ export interface InstallationOptions extends PostboxOptions {
   folder: string
   clock: Clock
   attemptsMax?: number
+  /** Whether no other installation delivers from the folder's database. */
+  isAlone?: boolean
 }
 
-export async function openInstallation({ folder, clock, attemptsMax = 256, ...postboxOptions }: InstallationOptions) {
+export async function openInstallation({
+  folder,
+  clock,
+  attemptsMax = 256,
+  isAlone = true,
+  ...postboxOptions
+}: InstallationOptions) {
   await using opened = new AsyncDisposableStack()
   const database = opened.use(await openTestDatabase(folder))
   const secretBox = new SecretBox(Buffer.alloc(32, 7))
@@ -36,6 +44,7 @@ export async function openInstallation({ folder, clock, attemptsMax = 256, ...po
       log: openLog({ level: 'silent' }),
       metrics,
       attemptsMax,
+      isAlone,
       closeMs: 100,
     }),
   )

@@ -105,6 +105,7 @@ async function serveRoutes(routes: Route[]): Promise<Served> {
   started.defer(() => server.close())
   mountRoutes(server, routes, {
     database,
+    changeLog: new ChangeLog(),
     keyUse: { noted() {} },
     clock: systemClock,
     secretBox: new SecretBox(Buffer.alloc(32)),

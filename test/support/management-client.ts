@@ -92,6 +92,7 @@ export async function startManagement({
     sendTestEvent: (webhook) => sendTestEvent(webhook, { postbox, secretBox, clock }),
     operatorKey,
     ready,
+    databaseReachable: () => true,
     requestTimeoutMs,
   })
   started.defer(() => listener.close())

@@ -52,11 +52,16 @@ export async function startPostgres(): Promise<PostgresServer> {
   }
 }
 
-export async function createDatabase(serverUrl: string, database: string, template: string): Promise<void> {
-  const client = new Client({ connectionString: serverUrl })
+export function createDatabase(serverUrl: string, database: string, template: string): Promise<void> {
+  return runStatement(serverUrl, `create database "${database}" template "${template}"`)
+}
+
+/** Runs one statement over a connection of its own. */
+export async function runStatement(url: string, statement: string): Promise<void> {
+  const client = new Client({ connectionString: url })
   await client.connect()
   try {
-    await client.query(`create database "${database}" template "${template}"`)
+    await client.query(statement)
   } finally {
     await client.end()
   }

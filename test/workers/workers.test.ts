@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
-import { readFileSync } from 'node:fs'
 import { after, before, describe, test } from 'node:test'
+import { childProcesses } from '../support/child-processes.ts'
 import { chat, defaultSlug, type Gateway, startGateway } from '../support/gateway.ts'
 import { type MockUpstream, startMockUpstream } from '../support/mock-upstream.ts'
 import { recordedEvents } from '../support/recorded-events.ts'
@@ -102,9 +102,3 @@ describe('several inference processes', () => {
     return Number(line?.split(' ').at(-1) ?? 0)
   }
 })
-
-/** The process ids of this process's own children that run a worker. */
-function childProcesses(): number[] {
-  const children = readFileSync(`/proc/self/task/${process.pid}/children`, 'utf8').trim().split(' ').filter(Boolean)
-  return children.map(Number).filter((pid) => readFileSync(`/proc/${pid}/cmdline`, 'utf8').includes('worker.ts'))
-}
