@@ -1,7 +1,8 @@
 import { mkdirSync, writeFileSync } from 'node:fs'
 import { join, resolve } from 'node:path'
+import { freePort } from '../test/support/free-port.ts'
 import { type CaseName, cases } from './cases.ts'
-import { collectGarbage, freePort, type Running, start } from './processes.ts'
+import { collectGarbage, type Running, start } from './processes.ts'
 import { startTollgate } from './tollgate.ts'
 
 /** A gateway under load, and how it is called. */

@@ -1,7 +1,7 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { readdirSync, readFileSync } from 'node:fs'
-import { connect, createServer } from 'node:net'
+import { connect } from 'node:net'
 import { setTimeout as pause } from 'node:timers/promises'
 
 /** A program that runs for as long as this is not disposed of, with what the operating system says of it. */
@@ -69,17 +69,6 @@ export async function collectGarbage({ pid }: Running, inspectPort: number): Pro
   socket.send(JSON.stringify({ id: 1, method: 'HeapProfiler.collectGarbage' }))
   await once(socket, 'message')
   socket.close()
-}
-
-/** Free when it is asked for, which is good enough on a machine that measures. */
-export async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const address = server.address()
-  server.close()
-  await once(server, 'close')
-  if (address === null || typeof address === 'string') throw new Error('A TCP server has no port.')
-  return address.port
 }
 
 async function failed(child: ChildProcess, program: string): Promise<never> {

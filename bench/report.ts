@@ -204,9 +204,10 @@ function tableLine(cells: readonly string[]): string {
 
 function preamble({ rounds, warmUpSeconds, seconds }: Pace): string {
   const nginx = /[\d.]+/.exec(String(spawnSync('nginx', ['-v']).stderr))?.[0]
-  const { version: portkey }: { version: string } = JSON.parse(
-    readFileSync(join(import.meta.dirname, 'node_modules/@portkey-ai/gateway/package.json'), 'utf8'),
+  const { dependencies }: { dependencies: Record<string, string> } = JSON.parse(
+    readFileSync(join(import.meta.dirname, 'package.json'), 'utf8'),
   )
+  const portkey = dependencies['@portkey-ai/gateway']
   const day = new Date().toISOString().slice(0, 10)
   const machine = `${cpus().length} × ${cpus()[0]?.model.trim()}, ${Math.round(totalmem() / 2 ** 30)} GiB`
   return `\

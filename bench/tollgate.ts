@@ -1,7 +1,8 @@
 import { resolve } from 'node:path'
+import { freePort } from '../test/support/free-port.ts'
 import { type CaseName, caseNames, cases, slugOf } from './cases.ts'
 import type { Gateway, GatewayOptions } from './gateways.ts'
-import { collectGarbage, freePort, start } from './processes.ts'
+import { collectGarbage, start } from './processes.ts'
 
 /** Tollgate with all of its work on: keys, a hierarchy of three levels with limits at each, reservations, the record. */
 export async function startTollgate({ upstreamPort, folder }: GatewayOptions): Promise<Gateway> {
