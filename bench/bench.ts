@@ -10,7 +10,7 @@ import { compile } from './load.ts'
 import type { Measured, Rig } from './measure.ts'
 import { start } from './processes.ts'
 import { recordRates } from './record-rates.ts'
-import { cpuLines, report } from './report.ts'
+import { report, shortReport } from './report.ts'
 import { measureSideBySide } from './side-by-side.ts'
 import { measureStoreSizes } from './store-size.ts'
 
@@ -31,7 +31,7 @@ const { values } = parseArgs({
 })
 const only = chosen(values.only, parts)
 const gateways = chosen(values.gateways, gatewayNames)
-const pace = values.quick ? { rounds: 2, warmUpSeconds: 10, seconds: 3 } : { rounds: 3, warmUpSeconds: 20, seconds: 5 }
+const pace = values.quick ? { rounds: 2, warmUpSeconds: 10, seconds: 3 } : { rounds: 3, warmUpSeconds: 20, seconds: 4 }
 
 await using cleanUp = new AsyncDisposableStack()
 const folder = mkdtempSync(join(tmpdir(), 'tollgate-bench-'))
@@ -59,7 +59,7 @@ const measured: Measured[] = [
 ]
 
 if (values.quick) {
-  process.stdout.write(cpuLines(measured))
+  process.stdout.write(shortReport(measured))
 } else {
   const text = report(measured, pace)
   process.stdout.write(text)

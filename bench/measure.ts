@@ -1,7 +1,7 @@
 import { setTimeout as pause } from 'node:timers/promises'
 import { bodyOf, type CaseName, type CpuCaseName, cases } from './cases.ts'
 import type { Gateway } from './gateways.ts'
-import { type LoadResult, load, type Percentiles } from './load.ts'
+import { type LoadResult, load } from './load.ts'
 import { settled } from './processes.ts'
 
 /** What every measurement needs: the load generator, a folder for its files, the upstream, and how long to measure. */
@@ -74,23 +74,25 @@ export async function measureAdded(
   const direct = await callDirectly({ name, rate, seconds }, rig)
   await settled(gateway)
   const through = await call(gateway, { name, rate, seconds }, rig)
-  const added = difference(through.requestUs, direct.requestUs)
   return [
-    { what: 'addedP50Us', of: name, who: gateway.name, value: added.p50 },
-    { what: 'addedP99Us', of: name, who: gateway.name, value: added.p99 },
+    { what: 'addedP50Us', of: name, who: gateway.name, value: through.requestUs.p50 - direct.requestUs.p50 },
+    { what: 'addedP99Us', of: name, who: gateway.name, value: through.requestUs.p99 - direct.requestUs.p99 },
   ]
 }
 
-/** How much later a chunk of one of 1,000 slow streams arrives than from the upstream directly. */
-export async function measureChunkDelay(gateway: Gateway, rig: Rig): Promise<Measured[]> {
+/** How much later a chunk of one of 1,000 slow streams arrives through each gateway than from the upstream directly. */
+export async function measureChunkDelays(gateways: readonly Gateway[], rig: Rig): Promise<Measured[]> {
   const direct = await callDirectly({ name: 'slow', seconds: slowArrivalSeconds }, rig)
-  await settled(gateway)
-  const through = await call(gateway, { name: 'slow', seconds: slowArrivalSeconds }, rig)
-  const added = difference(through.chunkUs, direct.chunkUs)
-  return [
-    { what: 'addedToChunkP50Us', of: 'slow', who: gateway.name, value: added.p50 },
-    { what: 'addedToChunkP99Us', of: 'slow', who: gateway.name, value: added.p99 },
-  ]
+  const measured: Measured[] = []
+  for (const gateway of gateways) {
+    await settled(gateway)
+    const through = await call(gateway, { name: 'slow', seconds: slowArrivalSeconds }, rig)
+    measured.push(
+      { what: 'addedToChunkP50Us', of: 'slow', who: gateway.name, value: through.chunkUs.p50 - direct.chunkUs.p50 },
+      { what: 'addedToChunkP99Us', of: 'slow', who: gateway.name, value: through.chunkUs.p99 - direct.chunkUs.p99 },
+    )
+  }
+  return measured
 }
 
 /**
@@ -101,13 +103,13 @@ export async function measureStreamMemory(gateway: Gateway, rig: Rig): Promise<M
   await settled(gateway)
   const bytesBefore = await bytesInUse(gateway)
   const calling = call(gateway, { name: 'slow', seconds: slowArrivalSeconds }, rig)
-  await pause(10_000)
+  await pause(8_000)
   const bytesPerStream = ((await bytesInUse(gateway)) - bytesBefore) / cases.slow.connections
   await calling
   return { what: 'bytesPerStream', of: 'slow', who: gateway.name, value: bytesPerStream }
 }
 
-/** In which 1,000 slow streams begin; each then lasts 19 s. */
+/** In which 1,000 slow streams begin; each then lasts 11 s. */
 const slowArrivalSeconds = 2
 
 async function bytesInUse(gateway: Gateway): Promise<number> {
@@ -132,8 +134,4 @@ function callDirectly({ name, seconds, rate }: CallOptions, rig: Rig): Promise<L
   const path = `/${called.upstream}/v1/chat/completions`
   const headers = [{ authorization: 'Bearer none' }]
   return load({ ...called, path, headers, status: 200, port: rig.upstreamPort, body: bodyOf(name) }, rig)
-}
-
-function difference(through: Percentiles, direct: Percentiles): Percentiles {
-  return { p50: through.p50 - direct.p50, p99: through.p99 - direct.p99 }
 }

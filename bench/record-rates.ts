@@ -29,6 +29,7 @@ export async function recordRates(rig: Rig): Promise<Measured[]> {
   const measured: Measured[] = []
   // The first round compiles the code; it does not count.
   for (let round = 0; round <= rig.pace.rounds; round++) {
+    rig.say(`round ${round}: journal, ledger and webhook`)
     const figures = await recordOnce(join(rig.folder, `record-${round}`), rig)
     if (round > 0) measured.push(...figures)
   }

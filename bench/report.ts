@@ -38,8 +38,8 @@ export function report(measured: readonly Measured[], pace: Pace): string {
   ].join('\n')
 }
 
-/** CPU time a request in each case, and Tollgate's beside that of the others: a line a case. */
-export function cpuLines(measured: readonly Measured[]): string {
+/** The medians alone, a line a quantity, with Tollgate's CPU time beside that of the others. */
+export function shortReport(measured: readonly Measured[]): string {
   const lines = rows.flatMap((row) => {
     const figures = figuresOf(row, measured)
     const own = middleOf(figures, 'tollgate')

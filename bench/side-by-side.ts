@@ -5,7 +5,7 @@ import { type Gateway, type GatewayName, startGateway } from './gateways.ts'
 import {
   type Measured,
   measureAdded,
-  measureChunkDelay,
+  measureChunkDelays,
   measureCpu,
   measureDirectly,
   measureStreamMemory,
@@ -45,7 +45,7 @@ export async function measureSideBySide(options: SideBySideOptions, rig: Rig): P
     }
     if (!areStreamsMeasured) continue
     rig.say(`round ${round}: ${cases.slow.title}`)
-    for (const gateway of gateways) measured.push(...(await measureChunkDelay(gateway, rig)))
+    measured.push(...(await measureChunkDelays(gateways, rig)))
     for (const name of options.gateways) {
       await using fresh = await started(name, ['json', 'chunks'], rig)
       measured.push(await measureStreamMemory(fresh, rig))

@@ -31,10 +31,14 @@ export const storeSizes: readonly StoreSize[] = [
 export async function measureStoreSizes(rig: Rig): Promise<Measured[]> {
   await using opened = new AsyncDisposableStack()
   const servers: SizedServer[] = []
-  for (const size of storeSizes) servers.push(opened.use(await startSized(size, rig)))
+  for (const size of storeSizes) {
+    rig.say(`starting Tollgate with a store of ${size.title}`)
+    servers.push(opened.use(await startSized(size, rig)))
+  }
 
   const measured: Measured[] = []
   for (let round = 1; round <= rig.pace.rounds; round++) {
+    rig.say(`round ${round}: size of the store`)
     for (const server of servers) measured.push(await measureSized(server, rig))
   }
   return measured

@@ -5,7 +5,7 @@
  *   /json    one small JSON document
  *   /chunks  a stream of 50 chunks, all at once
  *   /paced   the same 50 chunks, one every 10 ms
- *   /slow    a stream of 20 chunks, one every second
+ *   /slow    a stream of 12 chunks, one every second
  *
  * Chunks of paced and slow streams carry the time at which they were sent (`sent_ns`, of the monotonic clock, which
  * all processes of a machine share), so that whoever reads them can tell how long they were under way.
@@ -27,7 +27,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { CHUNKS = 50, SLOW_CHUNKS = 20, REQUEST_BYTES_MAX = 1 << 20, STREAMS_MAX = 16384, EVENTS_MAX = 512 };
+enum { CHUNKS = 50, SLOW_CHUNKS = 12, REQUEST_BYTES_MAX = 1 << 20, STREAMS_MAX = 16384, EVENTS_MAX = 512 };
 
 struct connection {
   int socket;
