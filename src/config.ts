@@ -1,4 +1,5 @@
 import { StartError } from './errors.ts'
+import { fallbackModes } from './limits/fallback-counters.ts'
 import { logLevels } from './log.ts'
 
 /**
@@ -18,6 +19,19 @@ export const settings = {
     fallback: null,
     meaning: 'PostgreSQL 15 or later that several nodes share, postgres://…. The embedded SQLite when not set.',
     parse: postgresUrl,
+  },
+  redisUrl: {
+    variable: 'TOLLGATE_REDIS_URL',
+    fallback: null,
+    meaning:
+      'Redis 7 or Valkey 8, single or cluster, that keeps the limit counters of several nodes, redis://… or rediss://…. In this process when not set.',
+    parse: redisUrl,
+  },
+  limitsFallback: {
+    variable: 'TOLLGATE_LIMITS_FALLBACK',
+    fallback: 'local',
+    meaning: 'While Redis is away: local, each node enforces limits alone; reject, inference answers 503.',
+    parse: oneOf(fallbackModes),
   },
   inferenceListen: {
     variable: 'TOLLGATE_INFERENCE_LISTEN',
@@ -190,6 +204,12 @@ function masterKey(given: string): Buffer {
 function postgresUrl(given: string): string {
   const isPostgres = /^postgres(ql)?:\/\/./.test(given) && URL.canParse(given)
   if (!isPostgres) throw new Error('be a URL like postgres://user:password@host:5432/database')
+  return given
+}
+
+function redisUrl(given: string): string {
+  const isRedis = /^rediss?:\/\/./.test(given) && URL.canParse(given)
+  if (!isRedis) throw new Error('be a URL like redis://user:password@host:6379/0')
   return given
 }
 

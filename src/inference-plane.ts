@@ -71,7 +71,7 @@ export async function openInferencePlane({
   await shipper.flush()
 
   const directory = new Directory(promptSource(storedDirectory(database.queries, secretBox), { clock }))
-  const limiter = opened.use(openLimiter({ counters, clock }))
+  const limiter = opened.use(openLimiter({ counters, clock, metrics }))
   const outbound = opened.use(openOutbound(config))
   const server = createInferenceListener(
     {

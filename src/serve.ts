@@ -10,7 +10,7 @@ import { openLedger } from './ledger/ledger.ts'
 import { openLedgerWriter } from './ledger/ledger-writer.ts'
 import { journalNames, shipLeftJournals } from './ledger/left-journals.ts'
 import { startRetention } from './ledger/retention.ts'
-import { openMemoryCounters } from './limits/memory-counters.ts'
+import { openCounters } from './limits/open-counters.ts'
 import { listen } from './listen.ts'
 import { openLog } from './log.ts'
 import { openManagementListener } from './management/listener.ts'
@@ -18,6 +18,7 @@ import { createBootstrapWorkspace } from './management/workspaces.ts'
 import { metricsText, openMetrics } from './metrics.ts'
 import { openPostbox } from './outbound.ts'
 import { ChangeLog } from './storage/change-log.ts'
+import { proveMasterKey } from './storage/master-key-proof.ts'
 import { openDatabase } from './storage/open-database.ts'
 import { SecretBox } from './storage/secret-box.ts'
 import { followChanges, keepChange } from './storage/shared-changes.ts'
@@ -49,12 +50,22 @@ export async function serve(config: Config, { clock = systemClock }: { clock?: C
   const operatorKey = config.operatorKey ?? keptOperatorKey(config.dataDir)
 
   const database = started.use(await openDatabase(config))
+  await proveMasterKey(database, secretBox)
   const { generatedKey } = await createBootstrapWorkspace(database, { key: config.bootstrapKey, clock })
   const keyUse = started.use(new KeyUse({ database, clock, log }))
 
   const ledger = openLedger({ database })
   const ledgerWriter = started.use(openLedgerWriter(database, config))
-  const counters = openMemoryCounters({ clock })
+  const counters = started.use(
+    await openCounters({
+      ...config,
+      readUsage: (query) => ledger.usageOfHierarchy(query),
+      recordedDay: (day) => ledger.usageOfDay(day),
+      clock,
+      log,
+      metrics,
+    }),
+  )
   const journals = journalNames(config.workers)
   await shipLeftJournals(config.dataDir, journals, { ledger: ledgerWriter, clock, log, metrics })
   const journalPaths = journals.map((name) => join(config.dataDir, name))

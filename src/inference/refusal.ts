@@ -74,6 +74,7 @@ export const refusals = {
     type: 'server_error',
     code: 'service_unavailable',
     message: 'The service cannot take requests at this moment. Try again.',
+    headers: { 'retry-after': '1' },
   },
 } as const satisfies Record<string, Refusal>
 

@@ -1,3 +1,4 @@
+import { UnavailableError } from '../errors.ts'
 import type { Bucket, BucketSet, LimitBucket } from './buckets.ts'
 
 /**
@@ -107,7 +108,7 @@ export function assertCountable(tokens: number): void {
 }
 
 /** The counters cannot be asked, and so nothing can be admitted (contract §12: 503). */
-export class CountersUnavailable extends Error {
+export class CountersUnavailable extends UnavailableError {
   constructor(message: string, options?: ErrorOptions) {
     super(message, options)
     this.name = 'CountersUnavailable'

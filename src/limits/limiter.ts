@@ -1,4 +1,5 @@
 import type { Clock, Timer } from '../clock.ts'
+import type { Metrics } from '../metrics.ts'
 import { type Bucket, type BucketSet, canRefuse, type LimitBucket } from './buckets.ts'
 import type { CounterStore, Hold, Level, Refused } from './counter-store.ts'
 import type { LimitType } from './effective-limits.ts'
@@ -59,7 +60,15 @@ export interface Reservation extends AsyncDisposable {
 }
 
 /** Disposing of the limiter ends the renewal of leases: to be done when no request is in flight any more. */
-export function openLimiter({ counters, clock }: { counters: CounterStore; clock: Clock }): Limiter {
+export function openLimiter({
+  counters,
+  clock,
+  metrics = { settledOverReservation() {} },
+}: {
+  counters: CounterStore
+  clock: Clock
+  metrics?: Pick<Metrics, 'settledOverReservation'>
+}): Limiter {
   const inFlight = new Set<Hold>()
   const renewal = repeat(clock, counters.leaseMs / 3, () => counters.renew([...inFlight]))
 
@@ -70,22 +79,31 @@ export function openLimiter({ counters, clock }: { counters: CounterStore; clock
       if (!taken.taken) return { admitted: false, rateLimits, ...refusedLimit(taken.refused) }
 
       inFlight.add(taken.hold)
-      return { admitted: true, rateLimits, reservation: new HeldReservation(taken.hold, { counters, inFlight }) }
+      return {
+        admitted: true,
+        rateLimits,
+        reservation: new HeldReservation(taken.hold, { tokens, counters, inFlight, metrics }),
+      }
     },
     [Symbol.dispose]: () => renewal.cancel(),
   }
 }
 
+interface ReservationParts {
+  tokens: number
+  counters: CounterStore
+  /** Has the hold until it is settled or released. */
+  inFlight: Set<Hold>
+  metrics: Pick<Metrics, 'settledOverReservation'>
+}
+
 class HeldReservation implements Reservation {
   readonly #hold: Hold
-  readonly #counters: CounterStore
-  /** Holds the reservation until it is settled or released. */
-  readonly #inFlight: Set<Hold>
+  readonly #parts: ReservationParts
 
-  constructor(hold: Hold, { counters, inFlight }: { counters: CounterStore; inFlight: Set<Hold> }) {
+  constructor(hold: Hold, parts: ReservationParts) {
     this.#hold = hold
-    this.#counters = counters
-    this.#inFlight = inFlight
+    this.#parts = parts
   }
 
   get admittedAtMs(): number {
@@ -97,11 +115,14 @@ class HeldReservation implements Reservation {
   }
 
   async settle({ tokens }: { tokens: number }): Promise<void> {
-    if (this.#inFlight.delete(this.#hold)) await this.#counters.settle(this.#hold, tokens)
+    const { inFlight, counters, metrics, tokens: reserved } = this.#parts
+    if (!inFlight.delete(this.#hold)) return
+    if (tokens > reserved) metrics.settledOverReservation(tokens - reserved)
+    await counters.settle(this.#hold, tokens)
   }
 
   async release(): Promise<void> {
-    if (this.#inFlight.delete(this.#hold)) await this.#counters.release(this.#hold)
+    if (this.#parts.inFlight.delete(this.#hold)) await this.#parts.counters.release(this.#hold)
   }
 
   [Symbol.asyncDispose](): Promise<void> {

@@ -1,4 +1,5 @@
 import type { Clock } from '../clock.ts'
+import type { Metrics } from '../metrics.ts'
 import { type Bucket, canRefuse, counterKey } from './buckets.ts'
 import {
   assertCountable,
@@ -20,21 +21,31 @@ import { WindowTable } from './window-table.ts'
  * The counters of one process, in its memory. An operation is done when its call returns; its promise is resolved.
  * Windows that nobody uses and days that are over leave by themselves, by whole generations.
  */
-export function openMemoryCounters({ clock, leaseMs = 30_000 }: { clock: Clock; leaseMs?: number }): CounterStore {
-  return new MemoryCounters(clock, leaseMs)
+export function openMemoryCounters({
+  clock,
+  metrics = { leasesEnded() {} },
+  leaseMs = 30_000,
+}: {
+  clock: Clock
+  metrics?: Pick<Metrics, 'leasesEnded'>
+  leaseMs?: number
+}): CounterStore {
+  return new MemoryCounters({ clock, metrics, leaseMs })
 }
 
 class MemoryCounters implements CounterStore {
   readonly leaseMs: number
   readonly #clock: Clock
+  readonly #metrics: Pick<Metrics, 'leasesEnded'>
   readonly #windows = new WindowTable()
   readonly #days = new DayTable()
   readonly #leases: LeaseTable<Hold['id'], Claim>
   #lastId = 0
 
-  constructor(clock: Clock, leaseMs: number) {
+  constructor({ clock, metrics, leaseMs }: Required<Parameters<typeof openMemoryCounters>[0]>) {
     this.leaseMs = leaseMs
     this.#clock = clock
+    this.#metrics = metrics
     this.#leases = new LeaseTable(leaseMs)
   }
 
@@ -118,7 +129,9 @@ class MemoryCounters implements CounterStore {
   }
 
   #giveBackEnded(now: Now): void {
-    for (const claim of this.#leases.end(now.monotonicMs)) giveBackAll(claim, now)
+    const ended = this.#leases.end(now.monotonicMs)
+    for (const claim of ended) giveBackAll(claim, now)
+    if (ended.length > 0) this.#metrics.leasesEnded(ended.length)
   }
 }
 

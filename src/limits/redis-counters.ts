@@ -1,11 +1,8 @@
-import { type Clock, sleep, type Timer, utcDay } from '../clock.ts'
-import type { Log } from '../log.ts'
 import type { Metrics } from '../metrics.ts'
 import { type Bucket, canRefuse } from './buckets.ts'
 import {
   assertCountable,
   type CounterStore,
-  CountersUnavailable,
   type DaySum,
   type DayUsage,
   type Demand,
@@ -15,9 +12,9 @@ import {
 } from './counter-store.ts'
 import { type HierarchyShare, ShareTable, type Total } from './hierarchy-share.ts'
 import { LeaseTable } from './lease-table.ts'
-import { type Claim, claimText, dayCounter, dayKey, hierarchyKeys, planOf } from './redis-claim.ts'
-import type { RedisAnswer, RedisConnection, RedisFunction } from './redis-connection.ts'
-import { windowMemoryMs } from './rolling-window.ts'
+import { type Claim, dayCounter, dayKey, hierarchyKeys, planOf } from './redis-claim.ts'
+import type { RedisAnswer } from './redis-connection.ts'
+import { dayMs, recordedTotals, Telling, type TellingOptions } from './redis-telling.ts'
 
 /**
  * Counters that all nodes share, in Redis or Valkey: n nodes admit together exactly what one would.
@@ -38,6 +35,8 @@ import { windowMemoryMs } from './rolling-window.ts'
  * Not known to a Redis that was emptied: what was settled within the last second or minute, in the rolling windows alone.
  */
 export interface RedisCounters extends CounterStore, AsyncDisposable {
+  /** This process's name in the record. */
+  readonly node: string
   /**
    * Counts a request that was admitted by this process's own counters, while Redis was away: what it uses will be told.
    * Returns its hold, which this store settles and releases.
@@ -51,72 +50,53 @@ export interface RedisCounters extends CounterStore, AsyncDisposable {
   probe(hierarchy: string): Promise<void>
 }
 
-export interface RedisCountersOptions {
-  connection: RedisConnection
-  /** This process's name in the record: no other process, now or later, has it. */
-  node: string
-  /** What the ledger has of a hierarchy's day. */
-  recordedUsage(query: { day: string; hierarchy: string }): Promise<readonly DaySum[]>
-  clock: Clock
-  log: Log
+export interface RedisCountersOptions extends Omit<TellingOptions, 'leaseMs'> {
   metrics: Pick<Metrics, 'leasesEnded'>
   leaseMs?: number
 }
 
-export function openRedisCounters(options: RedisCountersOptions): RedisCounters {
-  return new FunctionCounters(options)
+export function openRedisCounters({ leaseMs = 30_000, ...options }: RedisCountersOptions): RedisCounters {
+  return new FunctionCounters({ leaseMs, ...options })
 }
 
-const dayMs = 86_400_000
-const retryMs = 1_000
-const recordedUsageMs = 1_000
-const totalsAtOnce = 100
-const claimsAtOnce = 200
 const hierarchiesAtOnce = 32
 
 class FunctionCounters implements RedisCounters {
   readonly leaseMs: number
-  readonly #options: RedisCountersOptions
+  readonly node: string
+  readonly #options: Required<RedisCountersOptions>
   readonly #shares = new ShareTable()
   readonly #leases: LeaseTable<Hold['id'], Claim>
-  /** Hierarchies of which Redis may not know everything yet. */
-  readonly #owing = new Set<HierarchyShare>()
-  readonly #telling = new Set<Promise<void>>()
-  #repayment: Timer | null = null
+  readonly #telling: Telling
   #lastId = 0
 
-  constructor(options: RedisCountersOptions) {
-    this.leaseMs = options.leaseMs ?? 30_000
+  constructor(options: Required<RedisCountersOptions>) {
+    this.leaseMs = options.leaseMs
+    this.node = options.node
     this.#options = options
-    this.#leases = new LeaseTable(this.leaseMs)
+    this.#leases = new LeaseTable(options.leaseMs)
+    this.#telling = new Telling(options)
   }
 
   async take({ hierarchy, buckets, tokens }: Demand): Promise<Taken> {
     assertCountable(tokens)
-    const { node, clock, metrics } = this.#options
+    const { node, clock } = this.#options
     this.#lastId += 1
-    const id = `${node}.${this.#lastId}`
-    if (buckets.length === 0)
-      return { taken: true, hold: { id, hierarchy, node, admittedAtMs: clock.now() }, levels: [] }
+    const held = { id: `${node}.${this.#lastId}`, hierarchy, node }
+    if (buckets.length === 0) return { taken: true, hold: { ...held, admittedAtMs: clock.now() }, levels: [] }
 
     const share = this.#share(hierarchy)
     const plan = planOf(hierarchy, buckets)
-    const answer = await this.#ask(share, 'take', plan.keys, [id, this.leaseMs, tokens, plan.spec])
-    const [, epoch, isWhole, ended, atMs, wallMs, refusing, waitMs] = answer.map(Number)
-    if (share.epoch === '') share.epoch = String(answer[1] ?? epoch)
-    share.seenMs = Math.max(share.seenMs, Number(atMs))
-    if (isWhole === 0) this.#complete(share, Number(wallMs))
-    if (ended !== undefined && ended > 0) metrics.leasesEnded(ended)
-
-    const levels = levelsOf(buckets, answer.slice(8))
-    const refusedBy = buckets[Number(refusing) - 1]
+    const values = [held.id, this.leaseMs, tokens, plan.spec]
+    const answer = this.#readTaken(await this.#telling.ask(share, 'take', plan.keys, values), share)
+    const levels = levelsOf(buckets, answer.figures)
+    const { atMs, wallMs, waitMs } = answer
+    const refusedBy = buckets[answer.refusing - 1]
     if (refusedBy !== undefined && canRefuse(refusedBy)) {
-      const retryAfterMs = waitMs === undefined || waitMs < 0 ? null : waitMs
-      return { taken: false, refused: { bucket: refusedBy, retryAfterMs }, levels }
+      return { taken: false, refused: { bucket: refusedBy, retryAfterMs: waitMs < 0 ? null : waitMs }, levels }
     }
-    const admittedAtMs = Number(wallMs)
-    this.#hold({ id, share, plan, day: Math.floor(admittedAtMs / dayMs), tokens, atMs: Number(atMs) })
-    return { taken: true, hold: { id, hierarchy, node, admittedAtMs }, levels }
+    this.#hold({ id: held.id, share, plan, day: Math.floor(wallMs / dayMs), tokens, atMs })
+    return { taken: true, hold: { ...held, admittedAtMs: wallMs }, levels }
   }
 
   adopt({ id, hierarchy, admittedAtMs }: Hold, { buckets, tokens }: Demand): Hold {
@@ -131,12 +111,12 @@ class FunctionCounters implements RedisCounters {
     const claim = this.#takeClaim(id)
     if (claim === null) return
     claim.share.add(claim.day, claim.plan.dayCounters, tokens)
-    this.#finish(claim, tokens)
+    this.#telling.finish(claim, tokens)
   }
 
   async release({ id }: Hold): Promise<void> {
     const claim = this.#takeClaim(id)
-    if (claim !== null) this.#finish(claim, null)
+    if (claim !== null) this.#telling.finish(claim, null)
   }
 
   async renew(holds: readonly Hold[]): Promise<void> {
@@ -147,7 +127,7 @@ class FunctionCounters implements RedisCounters {
       ({ share }) => share,
     )
     // What is not renewed returns with its lease, and is counted again by the next renewal.
-    await Promise.allSettled([...inRedis].map(([share, claims]) => this.#renew(share, claims)))
+    await Promise.allSettled([...inRedis].map(([share, claims]) => this.#telling.renew(share, claims)))
   }
 
   async seedDay(day: string, sums: readonly DaySum[]): Promise<void> {
@@ -158,7 +138,7 @@ class FunctionCounters implements RedisCounters {
     const hierarchies = [...Map.groupBy(sums, ({ hierarchy }) => hierarchy)]
     for (let start = 0; start < hierarchies.length; start += hierarchiesAtOnce) {
       const some = hierarchies.slice(start, start + hierarchiesAtOnce)
-      await Promise.all(some.map(([hierarchy, sums]) => this.#merge(hierarchy, recordedTotals(number, sums))))
+      await Promise.all(some.map(([hierarchy, sums]) => this.#telling.merge(hierarchy, recordedTotals(number, sums))))
     }
   }
 
@@ -169,7 +149,12 @@ class FunctionCounters implements RedisCounters {
   }): Promise<Map<string, DayUsage>> {
     const { hierarchy, owner, slugs } = query
     const keys = slugs.map((slug) => dayKey(hierarchy, dayCounter({ owner, slug })))
-    const answer = await this.#ask(this.#share(hierarchy), 'usage', [...hierarchyKeys(hierarchy).common, ...keys], [])
+    const answer = await this.#telling.ask(
+      this.#share(hierarchy),
+      'usage',
+      [...hierarchyKeys(hierarchy).common, ...keys],
+      [],
+    )
     const [wallMs = 0, ...figures] = answer.slice(1).map(Number)
     const resetAtMs = (Math.floor(wallMs / dayMs) + 1) * dayMs
     const usage = slugs.map((slug, index) => {
@@ -193,9 +178,7 @@ class FunctionCounters implements RedisCounters {
 
   /** Tells what there is still to tell, as far as Redis answers; what it has not heard by then, the ledger has. */
   async [Symbol.asyncDispose](): Promise<void> {
-    this.#repayment?.cancel()
-    await Promise.allSettled(this.#telling)
-    await this.#repay()
+    await this.#telling[Symbol.asyncDispose]()
   }
 
   #share(hierarchy: string): HierarchyShare {
@@ -214,186 +197,20 @@ class FunctionCounters implements RedisCounters {
     claim?.share.claims.delete(claim)
     return claim
   }
-
-  /** `used`: tokens, or null for a request that was not served. */
-  #finish(claim: Claim, used: number | null): void {
-    const { share } = claim
-    if (claim.atMs === null) {
-      if (used === null) return
-      share.isOwed = true
-      // No epoch has this name: Redis will ask for what it was not told.
-      if (share.epoch === '') share.epoch = 'untold'
-      this.#owe(share)
-      return
-    }
-    const told = this.#tellFinished(claim, used)
-      .catch(() => {
-        share.unfinished.set(claim, { used, untilMs: this.#options.clock.monotonic() + this.leaseMs + windowMemoryMs })
-        share.isOwed = true
-        this.#owe(share)
-      })
-      .finally(() => this.#telling.delete(told))
-    this.#telling.add(told)
-  }
-
-  async #tellFinished({ id, share, plan, day, tokens, atMs }: Claim, used: number | null): Promise<void> {
-    const { connection, node } = this.#options
-    const totals = plan.dayCounters.flatMap((counter) => {
-      const { requests, tokens } = share.total(day, counter)
-      return [requests, tokens]
-    })
-    await connection.call('finish', plan.keys, [id, atMs ?? 0, day, tokens, plan.spec, used ?? '-', node, ...totals])
-  }
-
-  /** Asks about a hierarchy; first tells Redis what it has lost of it. */
-  async #ask(
-    share: HierarchyShare,
-    name: RedisFunction,
-    keys: readonly string[],
-    values: readonly (string | number)[],
-  ): Promise<RedisAnswer> {
-    for (let times = 0; times < 3; times += 1) {
-      const answer = await this.#options.connection.call(name, keys, [share.epoch, ...values])
-      const [state, wallMs] = answer
-      if (state !== 'unknown' && state !== 'moved') return answer
-      share.introduction ??= this.#introduce(share, state === 'unknown' ? Number(wallMs) : null).finally(() => {
-        share.introduction = null
-      })
-      await share.introduction
-    }
-    throw new CountersUnavailable('Redis has lost its counters again and again.')
-  }
-
-  /** `lostAtMs`: Redis's wall clock, where no node has told it anything yet; then the ledger is asked, too. */
-  async #introduce(share: HierarchyShare, lostAtMs: number | null): Promise<void> {
-    const { hierarchy } = share
-    const recorded = lostAtMs === null ? null : await this.#recordedTotals(hierarchy, lostAtMs)
-    await this.#merge(hierarchy, [...this.#ownTotals(share), ...(recorded ?? [])])
-    const opened = await this.#open(share, { isWhole: recorded !== null })
-    share.epoch = String(opened[1])
-    await this.#renew(
-      share,
-      [...share.claims].filter(({ atMs }) => atMs !== null),
-    )
-  }
-
-  #open({ hierarchy, seenMs }: HierarchyShare, { isWhole }: { isWhole: boolean }): Promise<RedisAnswer> {
-    return this.#options.connection.call('open', [hierarchyKeys(hierarchy).record], [seenMs, isWhole ? 1 : 0])
-  }
-
-  /** The ledger could not be asked when the hierarchy was lost: what it has is merged once it answers. */
-  #complete(share: HierarchyShare, wallMs: number): void {
-    const { clock } = this.#options
-    const completion = async () => {
-      const recorded = await this.#recordedTotals(share.hierarchy, wallMs)
-      if (recorded === null) return sleep(clock, retryMs)
-      await this.#merge(share.hierarchy, recorded)
-      await this.#open(share, { isWhole: true })
-    }
-    share.completion ??= completion()
-      .catch(() => undefined)
-      .finally(() => {
-        share.completion = null
-      })
-  }
-
-  async #recordedTotals(hierarchy: string, wallMs: number): Promise<NodeTotal[] | null> {
-    const { recordedUsage, clock, log } = this.#options
-    const late = new AbortController()
-    const asked = recordedUsage({ day: utcDay(wallMs), hierarchy }).catch((error: unknown) => {
-      log.warn({ err: error }, 'the ledger cannot say what was used today; it is asked again')
-      return null
-    })
-    const sums = await Promise.race([asked, sleep(clock, recordedUsageMs, late.signal).then(() => null)])
-    late.abort()
-    return sums === null ? null : recordedTotals(Math.floor(wallMs / dayMs), sums)
-  }
-
-  #ownTotals(share: HierarchyShare): NodeTotal[] {
-    return [...share.totals()].map((total) => ({ ...total, node: this.#options.node }))
-  }
-
-  async #merge(hierarchy: string, totals: readonly NodeTotal[]): Promise<void> {
-    for (let start = 0; start < totals.length; start += totalsAtOnce) {
-      const some = totals.slice(start, start + totalsAtOnce)
-      const keys = some.map(({ counter }) => dayKey(hierarchy, counter))
-      const values = some.flatMap(({ day, node, requests, tokens }) => [day, node, requests, tokens])
-      await this.#options.connection.call('merge', keys, values)
-    }
-  }
-
-  async #renew(share: HierarchyShare, claims: readonly Claim[]): Promise<void> {
-    const keys = hierarchyKeys(share.hierarchy).common
-    for (let start = 0; start < claims.length; start += claimsAtOnce) {
-      const texts = claims.slice(start, start + claimsAtOnce).map(claimText)
-      const answer = await this.#options.connection.call('renew', keys, [share.epoch, this.leaseMs, ...texts])
-      // Redis has lost the hierarchy: what it is told then includes these claims.
-      if (answer[0] !== 'done' && share.introduction === null) {
-        await this.#ask(share, 'usage', keys, [])
-        return
-      }
-    }
-  }
-
-  #owe(share: HierarchyShare): void {
-    this.#owing.add(share)
-    this.#repayment ??= this.#options.clock.after(retryMs, () => void this.#repay())
-  }
-
-  async #repay(): Promise<void> {
-    const owing = [...this.#owing]
-    for (let start = 0; start < owing.length; start += hierarchiesAtOnce) {
-      const paid = await Promise.all(owing.slice(start, start + hierarchiesAtOnce).map((share) => this.#repayOf(share)))
-      if (!paid.includes(true)) break
-    }
-    this.#repayment = null
-    const [next] = this.#owing
-    if (next !== undefined) this.#owe(next)
-  }
-
-  async #repayOf(share: HierarchyShare): Promise<boolean> {
-    try {
-      if (share.isOwed) {
-        share.isOwed = false
-        await this.#merge(share.hierarchy, this.#ownTotals(share))
-      }
-      for (const [claim, { used, untilMs }] of share.unfinished) {
-        if (untilMs > this.#options.clock.monotonic()) await this.#tellFinished(claim, used)
-        share.unfinished.delete(claim)
-      }
-      if (!share.isOwed && share.unfinished.size === 0) this.#owing.delete(share)
-      return true
-    } catch {
-      share.isOwed = true
-      // To the end of the queue: another server may answer.
-      this.#owing.delete(share)
-      this.#owing.add(share)
-      return false
-    }
+  /** What the function says of a request, and on the way of the hierarchy. */
+  #readTaken([, epoch, ...numbers]: RedisAnswer, share: HierarchyShare) {
+    const [isWhole = 1, ended = 0, atMs = 0, wallMs = 0, refusing = 0, waitMs = 0, ...figures] = numbers.map(Number)
+    if (share.epoch === '') share.epoch = String(epoch)
+    share.seenMs = Math.max(share.seenMs, atMs)
+    if (isWhole === 0) this.#telling.complete(share, wallMs)
+    if (ended > 0) this.#options.metrics.leasesEnded(ended)
+    return { atMs, wallMs, refusing, waitMs, figures }
   }
 }
 
-/** What one process has settled of one counter on one day. */
-interface NodeTotal extends Total {
-  day: number
-  counter: string
-  node: string
-}
-
-function recordedTotals(day: number, sums: readonly DaySum[]): NodeTotal[] {
-  return sums.map((sum) => ({
-    day,
-    counter: dayCounter(sum),
-    node: sum.node,
-    requests: sum.requests,
-    tokens: sum.tokens,
-  }))
-}
-
-function levelsOf(buckets: readonly Bucket[], figures: RedisAnswer): Level[] {
-  return buckets.map((bucket, index) => ({
-    bucket,
-    used: Number(figures[index * 2]),
-    resetMs: Number(figures[index * 2 + 1]),
-  }))
+function levelsOf(buckets: readonly Bucket[], figures: readonly number[]): Level[] {
+  return buckets.map((bucket, index) => {
+    const [used = 0, resetMs = 0] = figures.slice(index * 2)
+    return { bucket, used, resetMs }
+  })
 }

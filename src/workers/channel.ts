@@ -1,4 +1,5 @@
 import type { Serializable } from 'node:child_process'
+import { UnavailableError } from '../errors.ts'
 
 /** One end of the pipe between two processes of an installation: the child's `process`, or the parent's child. */
 export interface ChannelEnd {
@@ -13,7 +14,7 @@ export type Calls = Record<string, (...argument: never[]) => Promise<unknown>>
 type Message =
   | { kind: 'call'; id: number; name: string; argument: readonly unknown[] }
   | { kind: 'answer'; id: number; answer: unknown }
-  | { kind: 'failure'; id: number; message: string }
+  | { kind: 'failure'; id: number; message: string; isUnavailable: boolean }
 
 /** The other process has ended, or does not answer. */
 export class ChannelError extends Error {
@@ -44,7 +45,7 @@ export class Channel<Theirs extends Calls> {
     end.on('disconnect', () => this.#close())
   }
 
-  /** Rejects with what the other side's handler threw, or with `ChannelError` when there is no other side. */
+  /** Rejects with what the other side's handler threw (its message, and whether it may be tried again), or with `ChannelError` when there is no other side. */
   call<Name extends keyof Theirs & string>(
     name: Name,
     ...argument: Parameters<Theirs[Name]>
@@ -65,7 +66,7 @@ export class Channel<Theirs extends Calls> {
     const waiting = this.#waiting.get(message.id)
     this.#waiting.delete(message.id)
     if (message.kind === 'answer') waiting?.resolve(message.answer as never)
-    else waiting?.reject(new Error(message.message))
+    else waiting?.reject(message.isUnavailable ? new UnavailableError(message.message) : new Error(message.message))
   }
 
   async #answer({ id, name, argument }: Message & { kind: 'call' }): Promise<void> {
@@ -74,7 +75,8 @@ export class Channel<Theirs extends Calls> {
       if (handler === undefined) throw new Error(`Nothing here answers '${name}'.`)
       this.#post({ kind: 'answer', id, answer: await handler(...(argument as never[])) })
     } catch (error) {
-      this.#post({ kind: 'failure', id, message: error instanceof Error ? error.message : String(error) })
+      const message = error instanceof Error ? error.message : String(error)
+      this.#post({ kind: 'failure', id, message, isUnavailable: error instanceof UnavailableError })
     }
   }
 

@@ -1,7 +1,8 @@
 import { randomUUID } from 'node:crypto'
 import { type Clock, systemClock, utcDay } from '../../src/clock.ts'
-import type { CounterStore, DaySum } from '../../src/limits/counter-store.ts'
+import type { CounterStore } from '../../src/limits/counter-store.ts'
 import { openMemoryCounters } from '../../src/limits/memory-counters.ts'
+import type { RecordedUsage } from '../../src/limits/recorded-usage.ts'
 import { openRedisConnection, redisCountersLibrary } from '../../src/limits/redis-connection.ts'
 import { openRedisCounters, type RedisCounters } from '../../src/limits/redis-counters.ts'
 import { openLog } from '../../src/log.ts'
@@ -77,20 +78,19 @@ export async function openTestRedisCounters({
   leaseMs?: number
   library?: string
   deadlineMs?: number
-  recordedUsage?: (query: { day: string; hierarchy: string }) => Promise<readonly DaySum[]>
-}): Promise<RedisCounters & { node: string }> {
+  recordedUsage?: RecordedUsage
+}): Promise<RedisCounters> {
   await using opened = new AsyncDisposableStack()
   const log = openLog({ level: 'silent' })
   const metrics = openMetrics()
   const connection = opened.use(
     await openRedisConnection({ url: redis.url, clock, log, metrics, deadlineMs: 2_000, ...options }),
   )
-  const node = randomUUID()
   const counters = opened.use(
-    openRedisCounters({ connection, node, recordedUsage: async () => [], clock, log, metrics, ...options }),
+    openRedisCounters({ connection, node: randomUUID(), recordedUsage: async () => [], clock, metrics, ...options }),
   )
   const parts = opened.move()
-  return Object.assign(counters, { node, [Symbol.asyncDispose]: () => parts.disposeAsync() })
+  return Object.assign(counters, { [Symbol.asyncDispose]: () => parts.disposeAsync() })
 }
 
 /** The function library with a clock that stands still until a test moves it. */

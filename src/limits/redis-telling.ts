@@ -1,0 +1,216 @@
+import { type Clock, sleep, type Timer, utcDay } from '../clock.ts'
+import { CountersUnavailable, type DaySum } from './counter-store.ts'
+import type { HierarchyShare, Total } from './hierarchy-share.ts'
+import type { RecordedUsage } from './recorded-usage.ts'
+import { type Claim, claimText, dayCounter, dayKey, hierarchyKeys } from './redis-claim.ts'
+import type { RedisAnswer, RedisConnection, RedisFunction } from './redis-connection.ts'
+import { windowMemoryMs } from './rolling-window.ts'
+
+export interface TellingOptions {
+  connection: RedisConnection
+  /** This process's name in the record: no other process, now or later, has it. */
+  node: string
+  recordedUsage: RecordedUsage
+  clock: Clock
+  leaseMs: number
+}
+
+export const dayMs = 86_400_000
+const retryMs = 1_000
+const totalsAtOnce = 100
+const claimsAtOnce = 200
+const hierarchiesAtOnce = 32
+
+/**
+ * Sees to it that Redis hears what this process knows: what it has settled and what it holds. In the background, in the
+ * order in which it happened, and again until Redis has heard it.
+ */
+export class Telling implements AsyncDisposable {
+  readonly #options: TellingOptions
+  /** Hierarchies of which Redis may not know everything yet. */
+  readonly #owing = new Set<HierarchyShare>()
+  readonly #underWay = new Set<Promise<void>>()
+  #repayment: Timer | null = null
+
+  constructor(options: TellingOptions) {
+    this.#options = options
+  }
+
+  /** A claim has ended. `used`: tokens, or null for a request that was not served. */
+  finish(claim: Claim, used: number | null): void {
+    const { share } = claim
+    if (claim.atMs === null) {
+      if (used === null) return
+      share.isOwed = true
+      // No epoch has this name: Redis will ask for what it was not told.
+      if (share.epoch === '') share.epoch = 'untold'
+      this.#owe(share)
+      return
+    }
+    const told = this.#tellFinished(claim, used)
+      .catch(() => {
+        share.unfinished.set(claim, {
+          used,
+          untilMs: this.#options.clock.monotonic() + this.#options.leaseMs + windowMemoryMs,
+        })
+        share.isOwed = true
+        this.#owe(share)
+      })
+      .finally(() => this.#underWay.delete(told))
+    this.#underWay.add(told)
+  }
+
+  /** Asks about a hierarchy; first tells Redis what it has lost of it. */
+  async ask(
+    share: HierarchyShare,
+    name: RedisFunction,
+    keys: readonly string[],
+    values: readonly (string | number)[],
+  ): Promise<RedisAnswer> {
+    for (let times = 0; times < 3; times += 1) {
+      const answer = await this.#options.connection.call(name, keys, [share.epoch, ...values])
+      const [state, wallMs] = answer
+      if (state !== 'unknown' && state !== 'moved') return answer
+      share.introduction ??= this.#introduce(share, state === 'unknown' ? Number(wallMs) : null).finally(() => {
+        share.introduction = null
+      })
+      await share.introduction
+    }
+    throw new CountersUnavailable('Redis has lost its counters again and again.')
+  }
+
+  async renew(share: HierarchyShare, claims: readonly Claim[]): Promise<void> {
+    const keys = hierarchyKeys(share.hierarchy).common
+    for (let start = 0; start < claims.length; start += claimsAtOnce) {
+      // One that has ended meanwhile must not come back.
+      const inFlight = claims.slice(start, start + claimsAtOnce).filter((claim) => share.claims.has(claim))
+      const texts = inFlight.map(claimText)
+      const answer = await this.#options.connection.call('renew', keys, [share.epoch, this.#options.leaseMs, ...texts])
+      // Redis has lost the hierarchy: what it is told then includes these claims.
+      if (answer[0] !== 'done' && share.introduction === null) {
+        await this.ask(share, 'usage', keys, [])
+        return
+      }
+    }
+  }
+
+  async merge(hierarchy: string, totals: readonly NodeTotal[]): Promise<void> {
+    for (let start = 0; start < totals.length; start += totalsAtOnce) {
+      const some = totals.slice(start, start + totalsAtOnce)
+      const keys = some.map(({ counter }) => dayKey(hierarchy, counter))
+      const values = some.flatMap(({ day, node, requests, tokens }) => [day, node, requests, tokens])
+      await this.#options.connection.call('merge', keys, values)
+    }
+  }
+
+  /** The ledger could not be asked when the hierarchy was lost: what it has is merged once it answers. */
+  complete(share: HierarchyShare, wallMs: number): void {
+    const { clock } = this.#options
+    const completion = async () => {
+      const recorded = await this.#recordedTotals(share.hierarchy, wallMs)
+      if (recorded === null) return sleep(clock, retryMs)
+      await this.merge(share.hierarchy, recorded)
+      await this.#open(share, { isWhole: true })
+    }
+    share.completion ??= completion()
+      .catch(() => undefined)
+      .finally(() => {
+        share.completion = null
+      })
+  }
+
+  /** Tells once more what there is still to tell. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#repayment?.cancel()
+    await Promise.allSettled(this.#underWay)
+    await this.#repay()
+    this.#repayment?.cancel()
+  }
+
+  async #tellFinished({ id, share, plan, day, tokens, atMs }: Claim, used: number | null): Promise<void> {
+    const { connection, node } = this.#options
+    const totals = plan.dayCounters.flatMap((counter) => {
+      const { requests, tokens } = share.total(day, counter)
+      return [requests, tokens]
+    })
+    await connection.call('finish', plan.keys, [id, atMs ?? 0, day, tokens, plan.spec, used ?? '-', node, ...totals])
+  }
+
+  /** `lostAtMs`: Redis's wall clock, where no node has told it anything yet; then the ledger is asked, too. */
+  async #introduce(share: HierarchyShare, lostAtMs: number | null): Promise<void> {
+    const { hierarchy } = share
+    const recorded = lostAtMs === null ? null : await this.#recordedTotals(hierarchy, lostAtMs)
+    await this.merge(hierarchy, [...this.#ownTotals(share), ...(recorded ?? [])])
+    const opened = await this.#open(share, { isWhole: recorded !== null })
+    share.epoch = String(opened[1])
+    const inRedis = [...share.claims].filter(({ atMs }) => atMs !== null)
+    await this.renew(share, inRedis)
+  }
+
+  #open({ hierarchy, seenMs }: HierarchyShare, { isWhole }: { isWhole: boolean }): Promise<RedisAnswer> {
+    return this.#options.connection.call('open', [hierarchyKeys(hierarchy).record], [seenMs, isWhole ? 1 : 0])
+  }
+
+  async #recordedTotals(hierarchy: string, wallMs: number): Promise<NodeTotal[] | null> {
+    const sums = await this.#options.recordedUsage({ day: utcDay(wallMs), hierarchy })
+    return sums === null ? null : recordedTotals(Math.floor(wallMs / dayMs), sums)
+  }
+
+  #ownTotals(share: HierarchyShare): NodeTotal[] {
+    return [...share.totals()].map((total) => ({ ...total, node: this.#options.node }))
+  }
+
+  #owe(share: HierarchyShare): void {
+    this.#owing.add(share)
+    this.#repayment ??= this.#options.clock.after(retryMs, () => void this.#repay())
+  }
+
+  async #repay(): Promise<void> {
+    const owing = [...this.#owing]
+    for (let start = 0; start < owing.length; start += hierarchiesAtOnce) {
+      const paid = await Promise.all(owing.slice(start, start + hierarchiesAtOnce).map((share) => this.#repayOf(share)))
+      if (!paid.includes(true)) break
+    }
+    this.#repayment = null
+    const [next] = this.#owing
+    if (next !== undefined) this.#owe(next)
+  }
+
+  async #repayOf(share: HierarchyShare): Promise<boolean> {
+    try {
+      if (share.isOwed) {
+        share.isOwed = false
+        await this.merge(share.hierarchy, this.#ownTotals(share))
+      }
+      for (const [claim, { used, untilMs }] of share.unfinished) {
+        if (untilMs > this.#options.clock.monotonic()) await this.#tellFinished(claim, used)
+        share.unfinished.delete(claim)
+      }
+      if (!share.isOwed && share.unfinished.size === 0) this.#owing.delete(share)
+      return true
+    } catch {
+      share.isOwed = true
+      // To the end of the queue: another server may answer.
+      this.#owing.delete(share)
+      this.#owing.add(share)
+      return false
+    }
+  }
+}
+
+/** What one process has settled of one counter on one day. */
+export interface NodeTotal extends Total {
+  day: number
+  counter: string
+  node: string
+}
+
+export function recordedTotals(day: number, sums: readonly DaySum[]): NodeTotal[] {
+  return sums.map((sum) => ({
+    day,
+    counter: dayCounter(sum),
+    node: sum.node,
+    requests: sum.requests,
+    tokens: sum.tokens,
+  }))
+}
