@@ -41,7 +41,6 @@ if (gateways.includes('portkey')) await installPortkey()
 const programs = await compile(folder)
 const upstreamPort = await freePort()
 cleanUp.use(await start({ program: programs.upstream, arguments: [String(upstreamPort)], port: upstreamPort }))
-const say = (line: string) => process.stderr.write(`${line}\n`)
 const rig: Rig = { program: programs.load, folder, upstreamPort, pace, say }
 
 const measured: Measured[] = [
@@ -78,4 +77,8 @@ function chosen<Name extends string>(list: string, known: readonly Name[]): Name
     if (name === undefined) throw new Error(`${given} is none of ${known.join(', ')}.`)
     return name
   })
+}
+
+function say(line: string): void {
+  process.stderr.write(`${line}\n`)
 }
