@@ -26,7 +26,6 @@ const { values } = parseArgs({
     quick: { type: 'boolean', default: false },
     only: { type: 'string', default: parts.join() },
     gateways: { type: 'string', default: gatewayNames.join() },
-    out: { type: 'string', default: join(import.meta.dirname, 'results.md') },
   },
 })
 const only = chosen(values.only, parts)
@@ -57,13 +56,10 @@ const measured: Measured[] = [
   ...(only.includes('record') ? await recordRates(rig) : []),
 ]
 
-if (values.quick) {
-  process.stdout.write(shortReport(measured))
-} else {
-  const text = report(measured, pace)
-  process.stdout.write(text)
-  writeFileSync(values.out, text)
-}
+const isWhole = !values.quick && only.length === parts.length && gateways.length === gatewayNames.length
+const text = isWhole ? report(measured, pace) : shortReport(measured)
+process.stdout.write(text)
+if (isWhole) writeFileSync(join(import.meta.dirname, 'results.md'), text)
 
 async function installPortkey(): Promise<void> {
   if (existsSync(join(import.meta.dirname, 'node_modules'))) return
