@@ -15,7 +15,7 @@ export function openDataDir(path: string): void {
 
 /** The operator key that the data folder keeps, made on first use. */
 export function keptOperatorKey(dataDir: string): string {
-  return kept(join(dataDir, 'operator-key'), () => mintKey('op_').key)
+  return kept(operatorKeyPath(dataDir), () => mintKey('op_').key)
 }
 
 /**
@@ -45,6 +45,11 @@ export function nextMasterKeyPath(dataDir: string): string {
 /** Where the data folder keeps the master key. */
 export function masterKeyPath(dataDir: string): string {
   return join(dataDir, 'master-key')
+}
+
+/** Where the data folder keeps the operator key. */
+export function operatorKeyPath(dataDir: string): string {
+  return join(dataDir, 'operator-key')
 }
 
 function kept(path: string, make: () => string): string {

@@ -4,11 +4,12 @@ import { addAccountCommands } from './cli/account.ts'
 import { addApiKeyCommands } from './cli/api-keys.ts'
 import { CommandFailure, exitCodes } from './cli/command-failure.ts'
 import { startDemo } from './cli/demo.ts'
+import { addImportCommand } from './cli/import.ts'
 import { addLedgerCommands } from './cli/ledger.ts'
 import { addMasterKeyCommands } from './cli/master-key.ts'
 import { addTeamCommands } from './cli/teams.ts'
 import { processEnvironment, readConfig, type Setting, settings } from './config.ts'
-import { StartError } from './errors.ts'
+import { StartError, UnavailableError } from './errors.ts'
 import { type RunningServer, serve } from './serve.ts'
 
 const program = new Command('tollgate')
@@ -37,6 +38,7 @@ program
   })
 
 addLedgerCommands(program)
+addImportCommand(program)
 addAccountCommands(program)
 addApiKeyCommands(program)
 addTeamCommands(program)
@@ -51,7 +53,8 @@ try {
 /** Tells what went wrong, where nobody has yet, and what to exit with. */
 function exitCodeFor(error: unknown): number {
   if (error instanceof CommanderError) return error.exitCode === 0 ? exitCodes.ok : exitCodes.usage
-  if (!(error instanceof StartError || error instanceof CommandFailure)) throw error
+  const isExpected = error instanceof StartError || error instanceof CommandFailure || error instanceof UnavailableError
+  if (!isExpected) throw error
   process.stderr.write(`tollgate: ${error.message}\n`)
   return error instanceof CommandFailure ? exitCodes[error.kind] : exitCodes.failure
 }

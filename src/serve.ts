@@ -18,6 +18,7 @@ import { createBootstrapWorkspace } from './management/workspaces.ts'
 import { metricsText, openMetrics } from './metrics.ts'
 import { openPostbox } from './outbound.ts'
 import { ChangeLog } from './storage/change-log.ts'
+import { proveMasterKey } from './storage/master-key-proof.ts'
 import { openDatabase } from './storage/open-database.ts'
 import { SecretBox } from './storage/secret-box.ts'
 import { followChanges, keepChange } from './storage/shared-changes.ts'
@@ -49,6 +50,7 @@ export async function serve(config: Config, { clock = systemClock }: { clock?: C
   const operatorKey = config.operatorKey ?? keptOperatorKey(config.dataDir)
 
   const database = started.use(await openDatabase(config))
+  await proveMasterKey(database, secretBox)
   const { generatedKey } = await createBootstrapWorkspace(database, { key: config.bootstrapKey, clock })
   const keyUse = started.use(new KeyUse({ database, clock, log }))
 

@@ -1,10 +1,9 @@
 import { once } from 'node:events'
 import { type Command, InvalidArgumentError, Option } from 'commander'
-import { processEnvironment, readConfig } from '../config.ts'
+import { type Config, processEnvironment, readConfig } from '../config.ts'
 import { type ExportFormat, exportFormats, exportLedger } from '../ledger/export.ts'
 import { type Disagreement, verifyLedger } from '../ledger/verify.ts'
-import type { Database } from '../storage/database.ts'
-import { openDatabase } from '../storage/open-database.ts'
+import { openRecord } from '../storage/open-database.ts'
 import { table } from './table.ts'
 
 /** `tollgate ledger`: what an auditor asks of the record. Reads the database itself, beside a running server. */
@@ -15,8 +14,10 @@ export function addLedgerCommands(program: Command): void {
     .description('Recompute positions, sequences, daily usage and delivery positions; exit code 1 on any disagreement.')
     .option('--data-dir <folder>', 'The data folder [TOLLGATE_DATA_DIR]')
     .action(async ({ dataDir }: { dataDir?: string }) => {
-      await using database = await openRecord(dataDir)
-      process.exitCode = (await printDisagreements(verifyLedger(database.queries))) === 0 ? 0 : 1
+      await using database = await openRecord(settingsFor(dataDir))
+      const disagreements = await database.snapshot((queries) => Array.fromAsync(verifyLedger(queries)))
+      printDisagreements(disagreements)
+      process.exitCode = disagreements.length === 0 ? 0 : 1
     })
   command
     .command('export')
@@ -27,7 +28,7 @@ export function addLedgerCommands(program: Command): void {
     .option('--workspace <id>', 'Only of this workspace')
     .addOption(new Option('--format <format>', 'How').choices(exportFormats).default('jsonl'))
     .action(async (options: ExportOptions) => {
-      await using database = await openRecord(options.dataDir)
+      await using database = await openRecord(settingsFor(options.dataDir))
       const texts = exportLedger(database.queries, {
         workspaceId: options.workspace ?? null,
         fromMs: options.from,
@@ -46,12 +47,11 @@ interface ExportOptions {
   format: ExportFormat
 }
 
-function openRecord(dataDir: string | undefined): Promise<Database> {
-  return openDatabase(readConfig(processEnvironment(), { TOLLGATE_DATA_DIR: dataDir }), { mustExist: true })
+function settingsFor(dataDir: string | undefined): Config {
+  return readConfig(processEnvironment(), { TOLLGATE_DATA_DIR: dataDir })
 }
 
-async function printDisagreements(found: AsyncIterable<Disagreement>): Promise<number> {
-  const disagreements = await Array.fromAsync(found)
+export function printDisagreements(disagreements: readonly Disagreement[]): void {
   process.stdout.write(
     disagreements.length === 0
       ? 'The record agrees with all that was derived from it.\n'
@@ -60,7 +60,6 @@ async function printDisagreements(found: AsyncIterable<Disagreement>): Promise<n
           disagreements.map(({ workspaceId, what, expected, found }) => [workspaceId, what, expected, found]),
         ),
   )
-  return disagreements.length
 }
 
 function time(given: string): number {

@@ -1,6 +1,7 @@
 import { readdirSync } from 'node:fs'
 import { join } from 'node:path'
-import { openJournal } from './journal.ts'
+import { openLog } from '../log.ts'
+import { type Journal, openJournal } from './journal.ts'
 import { type ShipperOptions, startShipper } from './shipper.ts'
 
 type Parts = Omit<ShipperOptions, 'journal'> & { metrics: Parameters<typeof openJournal>[0]['metrics'] }
@@ -26,4 +27,16 @@ export function journalNames(workers: number): string[] {
 /** The file names of all journals in `folder`. */
 export function presentJournals(folder: string): string[] {
   return readdirSync(folder).filter((name) => /^journal(-\d+)?\.db$/.test(name))
+}
+
+/**
+ * Opens all journals of `folder`, also that of a server that has not started there yet. A server has its own open, one
+ * for each process: whoever has them all knows that none runs on the folder, nor can start. Throws `StartError`.
+ */
+export function holdJournals(folder: string): AsyncDisposable & { journals: readonly Journal[] } {
+  const held = new AsyncDisposableStack()
+  const quiet = { sync: 'normal', log: openLog({ level: 'silent' }), metrics: { journalDepth() {} } } as const
+  const names = new Set([...journalNames(1), ...presentJournals(folder)])
+  const journals = [...names].map((name) => held.use(openJournal({ path: join(folder, name), ...quiet })))
+  return { journals, [Symbol.asyncDispose]: () => held.disposeAsync() }
 }

@@ -17,8 +17,7 @@ const pageRows = 1_000
 /**
  * Reads the whole record and compares all that was ever derived from it: positions and sequences without a gap, the
  * heads, the daily usage that day counters start from, and how far each webhook has got. In pages, with sums kept on
- * disk: memory does not grow with the record. Reading does not hold up a server that writes; what it writes
- * meanwhile may show as a disagreement, and then does not show again.
+ * disk: memory does not grow with the record. Beside a server that writes, `queries` must be of one snapshot.
  *
  * Where retention has removed events, the record begins after them, and the usage of their days stands unchecked.
  */

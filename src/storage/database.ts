@@ -1,4 +1,5 @@
 import { existsSync } from 'node:fs'
+import { DatabaseSync } from 'node:sqlite'
 import { type Dialect, Kysely, type KyselyPlugin, type Transaction as KyselyTransaction } from 'kysely'
 import { Migrator } from 'kysely/migration'
 import { StartError } from '../errors.ts'
@@ -61,11 +62,28 @@ export class Database implements AsyncDisposable {
     return { result, effects }
   }
 
+  /** Runs `read` on one state of the database: what others write meanwhile, it does not see, nor does it hold them up. */
+  async snapshot<Result>(read: (queries: Queries) => Promise<Result>): Promise<Result> {
+    return this.queries.transaction().setAccessMode('read only').setIsolationLevel('repeatable read').execute(read)
+  }
+
   /** Brings the tables to the newest form; does nothing where they are. */
   async migrate(): Promise<void> {
-    const migrator = new Migrator({ db: this.queries, provider: { getMigrations: async () => migrations } })
-    const { error } = await migrator.migrateToLatest()
+    const { error } = await this.#migrator().migrateToLatest()
     if (error !== undefined) throw error
+  }
+
+  /** Throws `StartError` where the tables are of another version's form. Changes nothing. */
+  async assertNewest(): Promise<void> {
+    const known = await this.#migrator().getMigrations()
+    if (known.every(({ executedAt }) => executedAt !== undefined)) return
+    throw new StartError(
+      'The database is of an earlier version of Tollgate. Start the server once: it brings it up to date.',
+    )
+  }
+
+  #migrator(): Migrator {
+    return new Migrator({ db: this.queries, provider: { getMigrations: async () => migrations } })
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -85,8 +103,22 @@ export async function openEmbeddedDatabase(
   path: string,
   { mustExist = false }: { mustExist?: boolean } = {},
 ): Promise<Database> {
-  if (mustExist && !existsSync(path)) throw new StartError(`There is no database at ${path}.`)
+  if (mustExist) assertExists(path)
   const database = new Database(nodeSqliteDialect(openSqliteFile(path, { synchronous: 'full' })))
   await database.migrate()
   return database
+}
+
+/** Opens the embedded database at `path` as it is, to read from it beside a server. Throws `StartError`. */
+export async function openEmbeddedRecord(path: string): Promise<Database> {
+  assertExists(path)
+  await using opened = new AsyncDisposableStack()
+  const database = opened.use(new Database(nodeSqliteDialect(new DatabaseSync(path, { readOnly: true }))))
+  await database.assertNewest()
+  opened.move()
+  return database
+}
+
+function assertExists(path: string): void {
+  if (!existsSync(path)) throw new StartError(`There is no database at ${path}.`)
 }

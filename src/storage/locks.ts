@@ -1,4 +1,5 @@
 import { sql } from 'kysely'
+import { StartError } from '../errors.ts'
 import type { Transaction } from './database.ts'
 import type { LockName, WorkspaceRow } from './tables.ts'
 
@@ -18,6 +19,20 @@ export async function takeLock(name: LockName, { queries }: Transaction): Promis
     .returning('times')
     .executeTakeFirstOrThrow()
   return times
+}
+
+/**
+ * The advisory lock of PostgreSQL that every serving node shares. Whoever has it alone knows that no node serves, and
+ * that none can start.
+ */
+export const servingLock = 4_807_526_976
+
+/** Makes sure that no node serves from the PostgreSQL until the transaction ends. Throws `StartError` where one does. */
+export async function keepNodesAway({ queries }: Pick<Transaction, 'queries'>): Promise<void> {
+  const { rows } = await sql<{ alone: boolean }>`select pg_try_advisory_xact_lock(${servingLock}) as alone`.execute(
+    queries,
+  )
+  if (rows[0]?.alone !== true) throw new StartError('A node serves from this database. Stop all nodes first.')
 }
 
 /**

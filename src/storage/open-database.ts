@@ -1,6 +1,6 @@
 import { join } from 'node:path'
-import { type Database, openEmbeddedDatabase } from './database.ts'
-import { openPostgresDatabase } from './postgres.ts'
+import { type Database, openEmbeddedDatabase, openEmbeddedRecord } from './database.ts'
+import { openPostgresDatabase, openPostgresRecord } from './postgres.ts'
 
 export interface DatabaseSettings {
   /** `postgres://…`; null: the embedded database. */
@@ -16,6 +16,16 @@ export function openDatabase(
   return databaseUrl === null
     ? openEmbeddedDatabase(embeddedDatabasePath(dataDir), options)
     : openPostgresDatabase({ url: databaseUrl })
+}
+
+/**
+ * The same as it is, to read from it beside a server, for as long as that takes. Throws `StartError` where its form is
+ * another version's.
+ */
+export function openRecord({ databaseUrl, dataDir }: DatabaseSettings): Promise<Database> {
+  return databaseUrl === null
+    ? openEmbeddedRecord(embeddedDatabasePath(dataDir))
+    : openPostgresRecord({ url: databaseUrl })
 }
 
 export function embeddedDatabasePath(dataDir: string): string {

@@ -9,6 +9,7 @@ import {
   PostgresQueryCompiler,
   type PrimitiveValueListNode,
   type QueryResult,
+  type TransactionSettings,
 } from 'kysely'
 import { DatabaseError, Pool, type PoolClient, types } from 'pg'
 import { sleep, systemClock } from '../clock.ts'
@@ -104,8 +105,12 @@ class PoolDriver implements Driver {
     }
   }
 
-  async beginTransaction(connection: PostgresConnection): Promise<void> {
-    await connection.run('begin')
+  async beginTransaction(
+    connection: PostgresConnection,
+    { isolationLevel, accessMode }: TransactionSettings,
+  ): Promise<void> {
+    const isolation = isolationLevel === undefined ? '' : ` isolation level ${isolationLevel}`
+    await connection.run(`begin${isolation}${accessMode === undefined ? '' : ` ${accessMode}`}`)
   }
 
   async commitTransaction(connection: PostgresConnection): Promise<void> {

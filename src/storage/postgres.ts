@@ -26,13 +26,29 @@ export async function openPostgresDatabase(options: PostgresOptions): Promise<Da
     await using migrating = unhurriedDatabase(options)
     await migrating.migrate()
   } catch (cause) {
-    const { host, pathname } = new URL(options.url)
-    const reason = cause instanceof Error ? cause.message : String(cause)
-    throw new StartError(`The database ${host}${pathname} of TOLLGATE_DATABASE_URL cannot be used: ${reason}.`, {
-      cause,
-    })
+    throw unusable(options, cause)
   }
   return new Database(postgresDialect(options))
+}
+
+/** Opens the database at `url` as it is, for work that takes as long as it takes. Throws `StartError`. */
+export async function openPostgresRecord(options: PostgresOptions): Promise<Database> {
+  await using opened = new AsyncDisposableStack()
+  const database = opened.use(unhurriedDatabase(options))
+  await database.assertNewest().catch((cause) => {
+    throw unusable(options, cause)
+  })
+  opened.move()
+  return database
+}
+
+function unusable({ url }: PostgresOptions, cause: unknown): StartError {
+  if (cause instanceof StartError) return cause
+  const { host, pathname } = new URL(url)
+  const reason = cause instanceof Error ? cause.message : String(cause)
+  return new StartError(`The database ${host}${pathname} of TOLLGATE_DATABASE_URL cannot be used: ${reason}.`, {
+    cause,
+  })
 }
 
 /** For work that takes as long as it takes, on one connection. */

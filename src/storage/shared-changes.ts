@@ -3,11 +3,12 @@ import { Socket } from 'node:net'
 import { sql } from 'kysely'
 import { Client } from 'pg'
 import { type Clock, sleep, type Timer } from '../clock.ts'
+import { StartError } from '../errors.ts'
 import type { Log } from '../log.ts'
 import type { Metrics } from '../metrics.ts'
 import type { Change, ChangeLog } from './change-log.ts'
 import type { Transaction } from './database.ts'
-import { takeLock } from './locks.ts'
+import { servingLock, takeLock } from './locks.ts'
 
 /**
  * How nodes on one PostgreSQL learn of each other's changes, within 1 s (contract §3).
@@ -17,7 +18,8 @@ import { takeLock } from './locks.ts'
  * him. So a node that remembers the last one it read can miss none, however long transactions last.
  *
  * Every node reads what is new twice a second, over a connection of its own, and at once when it is notified. The
- * notification is a courtesy: one that is lost costs nothing but that half second.
+ * notification is a courtesy: one that is lost costs nothing but that half second. The same connection holds the lock by
+ * which commands see that a node serves.
  *
  * - The database is away: copies are served as they are, and the first reading that succeeds brings what was missed.
  * - More was missed than is kept, or the database was set back to an earlier state: the row that was read last is gone,
@@ -205,6 +207,7 @@ class PollingFollower implements ChangeFollower {
     this.#client = client
     this.#socket = socket
     await client.connect()
+    await holdServingLock(client)
     if (this.#parts.listens) await client.query(`listen ${channel}`)
     return client
   }
@@ -233,6 +236,13 @@ class PollingFollower implements ChangeFollower {
     void this.#disconnect()
     throw error
   }
+}
+
+/** Throws where a command that needs all nodes to be stopped is at work. */
+async function holdServingLock(client: Client): Promise<void> {
+  const { rows } = await client.query('select pg_try_advisory_lock_shared($1) as held', [servingLock])
+  if (rows[0]?.held !== true)
+    throw new StartError('A command is changing the whole database. Start again when it is done.')
 }
 
 /** Those of `rows` that follow `last`; null where it cannot be told. */

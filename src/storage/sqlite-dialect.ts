@@ -8,6 +8,7 @@ import {
   SqliteAdapter,
   SqliteIntrospector,
   SqliteQueryCompiler,
+  type TransactionSettings,
 } from 'kysely'
 import { LRUCache } from 'lru-cache'
 import { type Clock, sleep, systemClock } from '../clock.ts'
@@ -40,8 +41,8 @@ class NodeSqliteDriver implements Driver {
     return this.#connection
   }
 
-  async beginTransaction(): Promise<void> {
-    await this.#connection.run('begin immediate')
+  async beginTransaction(_connection: DatabaseConnection, { accessMode }: TransactionSettings): Promise<void> {
+    await this.#connection.run(accessMode === 'read only' ? 'begin' : 'begin immediate')
   }
 
   async commitTransaction(): Promise<void> {

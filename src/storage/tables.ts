@@ -26,6 +26,7 @@ export interface Tables {
   audit_logs: AuditLogRow
   idempotent_answers: IdempotentAnswerRow
   locks: LockRow
+  master_key_proofs: MasterKeyProofRow
   changes: ChangeRow
 }
 
@@ -295,6 +296,12 @@ export interface LedgerBeginningRow {
   position: number
   sequence: number
   day: string
+}
+
+/** Something sealed under the master key (`master-key-proof.ts`). */
+export interface MasterKeyProofRow {
+  id: string
+  sealed_proof: string
 }
 
 export const lockNames = ['names', 'changes'] as const

@@ -1,31 +1,17 @@
 import assert from 'node:assert/strict'
-import { spawn } from 'node:child_process'
-import { once } from 'node:events'
 import { readFileSync, statSync } from 'node:fs'
 import { join } from 'node:path'
-import { text } from 'node:stream/consumers'
 import { after, before, describe, test } from 'node:test'
 import { temporaryFolder } from '../ledger/temporary-folder.ts'
 import { chat, defaultSlug, type Gateway, startGateway } from '../support/gateway.ts'
 import { startMockUpstream } from '../support/mock-upstream.ts'
-
-const main = join(import.meta.dirname, '../../src/main.ts')
-
-async function tollgate(
-  home: string,
-  words: string[],
-  { input = '' }: { input?: string } = {},
-): Promise<{ code: number | null; stdout: string; stderr: string }> {
-  const child = spawn(process.execPath, [main, ...words], { env: { PATH: process.env['PATH'], HOME: home } })
-  child.stdin.end(input)
-  const [stdout, stderr, [code]] = await Promise.all([text(child.stdout), text(child.stderr), once(child, 'exit')])
-  return { code, stdout, stderr }
-}
+import { tollgate } from '../support/tollgate-command.ts'
 
 describe('the tollgate command', () => {
   const folder = temporaryFolder()
   let gateway: Gateway
-  const run = (...words: string[]) => tollgate(folder.path, words)
+  const settings = { HOME: folder.path }
+  const run = (...words: string[]) => tollgate(words, { settings })
 
   before(async () => {
     gateway = await startGateway()
@@ -36,7 +22,7 @@ describe('the tollgate command', () => {
   })
 
   const login = (key: string) =>
-    tollgate(folder.path, ['login', '--url', gateway.management, '--with-api-key'], { input: `${key}\n` })
+    tollgate(['login', '--url', gateway.management, '--with-api-key'], { settings, input: `${key}\n` })
 
   test('without a profile a command says how to get one', async () => {
     const { code, stderr } = await run('whoami')
@@ -117,16 +103,16 @@ test('after `master-key rotate` stored secrets work, under another key', async (
       targets: [{ provider: 'OPENAI_COMPATIBLE', base_url: upstream.baseUrl, target_model: 'm', secret_id: secret.id }],
     })
     key = (await gateway.customer({})).key
-    const running = await tollgate(folder.path, ['master-key', 'rotate', '--data-dir', dataDir])
+    const running = await tollgate(['master-key', 'rotate', '--data-dir', dataDir])
     assert.equal(running.code, 1, 'a running server keeps its key')
   }
   {
     await using _workers = await startGateway({ dataDir, settings: { TOLLGATE_WORKERS: '2' } })
-    const running = await tollgate(folder.path, ['master-key', 'rotate', '--data-dir', dataDir])
+    const running = await tollgate(['master-key', 'rotate', '--data-dir', dataDir])
     assert.equal(running.code, 1, 'so does one with several processes')
   }
   const before = readFileSync(join(dataDir, 'master-key'), 'utf8')
-  const { code, stderr } = await tollgate(folder.path, ['master-key', 'rotate', '--data-dir', dataDir])
+  const { code, stderr } = await tollgate(['master-key', 'rotate', '--data-dir', dataDir])
   assert.equal(code, 0, stderr)
   assert.notEqual(readFileSync(join(dataDir, 'master-key'), 'utf8'), before)
 

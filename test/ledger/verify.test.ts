@@ -4,15 +4,18 @@ import { join } from 'node:path'
 import { describe, test } from 'node:test'
 import { promisify } from 'node:util'
 import { sql } from 'kysely'
+import { readConfig } from '../../src/config.ts'
 import type { BillingEvent } from '../../src/ledger/billing-event.ts'
 import { openLedger } from '../../src/ledger/ledger.ts'
 import { removeExpired } from '../../src/ledger/retention.ts'
 import { verifyLedger } from '../../src/ledger/verify.ts'
 import { openMetrics } from '../../src/metrics.ts'
 import type { Database } from '../../src/storage/database.ts'
+import { openRecord } from '../../src/storage/open-database.ts'
 import { databaseSettings, openTestDatabase } from '../support/database-backends.ts'
 import { ManualClock } from '../support/manual-clock.ts'
-import { sampleEvent } from './sample-event.ts'
+import { until } from '../support/until.ts'
+import { sampleEvent, sampleEvents } from './sample-event.ts'
 import { temporaryFolder } from './temporary-folder.ts'
 
 const main = join(import.meta.dirname, '../../src/main.ts')
@@ -81,6 +84,40 @@ describe('verifying the ledger', () => {
       })
     })
   }
+
+  test('beside a server that writes, nothing of what it writes shows', async () => {
+    await withLedger(async ({ database, dataDir }) => {
+      await using record = await openRecord(
+        readConfig({ TOLLGATE_DATA_DIR: dataDir, ...(await databaseSettings(dataDir)) }),
+      )
+      const ledger = openLedger({ database })
+      let writes = 0
+      let isOver = false
+      const writing = (async () => {
+        for (; !isOver; writes += 1) await ledger.write(sampleEvents(20))
+      })()
+      for (let round = 0; round < 10; round += 1) {
+        const before = writes
+        const found = await record.snapshot((queries) => Array.fromAsync(verifyLedger(queries)))
+        assert.deepEqual(found, [])
+        await until(() => writes > before)
+      }
+      isOver = true
+      await writing
+    })
+  })
+
+  test('leaves a database of an earlier version as it is, and says what to do', async () => {
+    await withLedger(async ({ database, dataDir }) => {
+      const { queries } = database
+      await sql`delete from kysely_migration where name = '0009-master-key'`.execute(queries)
+      for (const words of [['verify'], ['export', '--from', '2020-01-01']]) {
+        await assert.rejects(tollgate(dataDir, ...words), /of an earlier version of Tollgate\. Start the server once/)
+      }
+      const applied = await sql<{ name: string }>`select name from kysely_migration`.execute(queries)
+      assert.ok(!applied.rows.some(({ name }) => name === '0009-master-key'))
+    })
+  })
 
   test('`tollgate ledger verify` prints a table and exits with 1 if there is a disagreement, with 0 if not', async () => {
     await withLedger(async ({ database, dataDir }) => {

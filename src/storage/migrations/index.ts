@@ -7,6 +7,7 @@ import { retention } from './0005-retention.ts'
 import { customers } from './0006-customers.ts'
 import { nodes } from './0007-nodes.ts'
 import { usageByNode } from './0008-usage-by-node.ts'
+import { masterKey } from './0009-master-key.ts'
 
 /** Applied in the order of their names, each once; a name never changes after a release. */
 export const migrations: Record<string, Migration> = {
@@ -18,4 +19,5 @@ export const migrations: Record<string, Migration> = {
   '0006-customers': customers,
   '0007-nodes': nodes,
   '0008-usage-by-node': usageByNode,
+  '0009-master-key': masterKey,
 }
