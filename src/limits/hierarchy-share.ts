@@ -6,6 +6,14 @@ export interface Total {
   tokens: number
 }
 
+export interface Unfinished {
+  /** Tokens; null: the request was not served. */
+  used: number | null
+  /** From then on it makes no difference: the lease is over, and no window remembers. */
+  untilMs: number
+  isBeingTold: boolean
+}
+
 /**
  * This process's part in the counters of one hierarchy: what it has settled, and what it holds. Nobody else counts
  * this, and it only grows: told to Redis twice, late or after Redis has lost everything, it comes to the same.
@@ -18,8 +26,8 @@ export class HierarchyShare {
   seenMs = 0
   /** Totals that Redis may not have. */
   isOwed = false
-  /** Claims whose end Redis may not know, and what was used; null: released. */
-  readonly unfinished = new Map<Claim, { used: number | null; untilMs: number }>()
+  /** Claims whose end Redis has not confirmed. */
+  readonly unfinished = new Map<Claim, Unfinished>()
   readonly claims = new Set<Claim>()
   /** While it is being told. */
   introduction: Promise<void> | null = null

@@ -313,19 +313,21 @@ local function take(keys, arguments)
 end
 
 -- A claim ends: settled with what was used, or released (used: '-'). Said again, it changes nothing.
--- keys: as above. arguments: id, at, day, tokens, spec, used, node, then, for each of the plan's buckets of a day, the
--- node's totals of that day: requests and tokens.
+-- keys: as above. arguments: epoch, id, at, day, tokens, spec, used, node, then, for each of the plan's buckets of a day,
+-- the node's totals of that day: requests and tokens.
 local function finish(keys, arguments)
-  local id, at, day, tokens, spec, used_text, node = unpack(arguments, 1, 7)
+  local epoch, id, at, day, tokens, spec, used_text, node = unpack(arguments, 1, 8)
+  local record = read_record(keys)
+  local stranger = estranged(record, epoch)
+  if stranger then return stranger end
   local claim = new_claim(id, tonumber(at), tonumber(day), tokens, spec, keys)
   local text = claim_text(claim)
   local was_live = redis.call('ZREM', keys[2], text) == 1
   local was_ended = not was_live and redis.call('ZREM', keys[3], text) == 1
   local tokens_used = tonumber(used_text)
-  local wall = wall_clock()
 
   local days = {}
-  local next_total = 8
+  local next_total = 9
   for index, bucket in ipairs(claim.plan) do
     local key, type = keys[first_bucket + index - 1], bucket.type
     local reserved = was_live and (type == 'R' and 1 or claim.tokens) or 0
@@ -333,7 +335,8 @@ local function finish(keys, arguments)
       if not days[key] then
         days[key] = open_day(key, claim.day)
         if tokens_used then
-          raise_totals(days[key], node, tonumber(arguments[next_total]), tonumber(arguments[next_total + 1]), wall)
+          raise_totals(days[key], node, tonumber(arguments[next_total]), tonumber(arguments[next_total + 1]),
+            record.wall)
         end
       end
       days[key][type] = math.max(0, days[key][type] - reserved)
@@ -341,13 +344,13 @@ local function finish(keys, arguments)
     elseif was_live or was_ended then
       local change = (tokens_used and (type == 'R' and 1 or tokens_used) or 0) - reserved
       if change ~= 0 then
-        local window = open_window(key, bucket.shape, wall)
+        local window = open_window(key, bucket.shape, record.now)
         count_in_window(window, change, claim.at)
         write_window(window)
       end
     end
   end
-  for _, counter in pairs(days) do write_day(counter, wall) end
+  for _, counter in pairs(days) do write_day(counter, record.wall) end
   return { 'done' }
 end
 
@@ -385,14 +388,14 @@ local function merge(keys, arguments)
   return { 'done' }
 end
 
--- The hierarchy is known from now on. keys: record. arguments: the latest clock that a node has seen of it, and whether
--- all that the ledger has is merged.
+-- The hierarchy is known from now on. keys: record. arguments: a new epoch, should it be lost; the latest clock that a
+-- node has seen of it; and whether all that the ledger has is merged.
 local function open(keys, arguments)
-  local seen, whole = tonumber(arguments[1]), tonumber(arguments[2])
+  local epoch, seen, whole = arguments[1], tonumber(arguments[2]), tonumber(arguments[3])
   local record = read_record(keys)
   if not record then
-    local wall, time = wall_clock(), redis.call('TIME')
-    record = { epoch = time[1] .. '.' .. time[2], whole = whole, wall = wall, ahead = math.max(0, seen - wall) }
+    local wall = wall_clock()
+    record = { epoch = epoch, whole = whole, wall = wall, ahead = math.max(0, seen - wall) }
   end
   record.whole = math.max(record.whole, whole)
   write_record(keys, record)

@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto'
 import { type Clock, sleep, type Timer, utcDay } from '../clock.ts'
 import { CountersUnavailable, type DaySum } from './counter-store.ts'
 import type { HierarchyShare, Total } from './hierarchy-share.ts'
@@ -47,12 +48,10 @@ export class Telling implements AsyncDisposable {
       this.#owe(share)
       return
     }
-    const told = this.#tellFinished(claim, used)
+    const untilMs = this.#options.clock.monotonic() + this.#options.leaseMs + windowMemoryMs
+    share.unfinished.set(claim, { used, untilMs, isBeingTold: false })
+    const told = this.#tellFinished(claim)
       .catch(() => {
-        share.unfinished.set(claim, {
-          used,
-          untilMs: this.#options.clock.monotonic() + this.#options.leaseMs + windowMemoryMs,
-        })
         share.isOwed = true
         this.#owe(share)
       })
@@ -79,19 +78,9 @@ export class Telling implements AsyncDisposable {
     throw new CountersUnavailable('Redis has lost its counters again and again.')
   }
 
-  async renew(share: HierarchyShare, claims: readonly Claim[]): Promise<void> {
-    const keys = hierarchyKeys(share.hierarchy).common
-    for (let start = 0; start < claims.length; start += claimsAtOnce) {
-      // One that has ended meanwhile must not come back.
-      const inFlight = claims.slice(start, start + claimsAtOnce).filter((claim) => share.claims.has(claim))
-      const texts = inFlight.map(claimText)
-      const answer = await this.#options.connection.call('renew', keys, [share.epoch, this.#options.leaseMs, ...texts])
-      // Redis has lost the hierarchy: what it is told then includes these claims.
-      if (answer[0] !== 'done' && share.introduction === null) {
-        await this.ask(share, 'usage', keys, [])
-        return
-      }
-    }
+  /** These claims are in flight. One that ends before it is told must not come back. */
+  renew(share: HierarchyShare, claims: readonly Claim[]): Promise<void> {
+    return this.#tellClaims(share, claims, (claim) => share.claims.has(claim))
   }
 
   async merge(hierarchy: string, totals: readonly NodeTotal[]): Promise<void> {
@@ -127,13 +116,23 @@ export class Telling implements AsyncDisposable {
     this.#repayment?.cancel()
   }
 
-  async #tellFinished({ id, share, plan, day, tokens, atMs }: Claim, used: number | null): Promise<void> {
-    const { connection, node } = this.#options
+  async #tellFinished(claim: Claim): Promise<void> {
+    const { id, share, plan, day, tokens, atMs } = claim
+    const end = share.unfinished.get(claim)
+    if (end === undefined || end.isBeingTold) return
     const totals = plan.dayCounters.flatMap((counter) => {
       const { requests, tokens } = share.total(day, counter)
       return [requests, tokens]
     })
-    await connection.call('finish', plan.keys, [id, atMs ?? 0, day, tokens, plan.spec, used ?? '-', node, ...totals])
+    end.isBeingTold = true
+    try {
+      const { node } = this.#options
+      const values = [id, atMs ?? 0, day, tokens, plan.spec, end.used ?? '-', node, ...totals]
+      await this.ask(share, 'finish', plan.keys, values)
+      share.unfinished.delete(claim)
+    } finally {
+      end.isBeingTold = false
+    }
   }
 
   /** `lostAtMs`: Redis's wall clock, where no node has told it anything yet; then the ledger is asked, too. */
@@ -143,12 +142,29 @@ export class Telling implements AsyncDisposable {
     await this.merge(hierarchy, [...this.#ownTotals(share), ...(recorded ?? [])])
     const opened = await this.#open(share, { isWhole: recorded !== null })
     share.epoch = String(opened[1])
-    const inRedis = [...share.claims].filter(({ atMs }) => atMs !== null)
-    await this.renew(share, inRedis)
+    const claims = [...share.claims, ...share.unfinished.keys()].filter(({ atMs }) => atMs !== null)
+    await this.#tellClaims(share, claims, (claim) => share.claims.has(claim) || share.unfinished.has(claim))
+  }
+
+  async #tellClaims(share: HierarchyShare, claims: readonly Claim[], counts: (claim: Claim) => boolean): Promise<void> {
+    const keys = hierarchyKeys(share.hierarchy).common
+    for (let start = 0; start < claims.length; start += claimsAtOnce) {
+      const texts = claims
+        .slice(start, start + claimsAtOnce)
+        .filter(counts)
+        .map(claimText)
+      const answer = await this.#options.connection.call('renew', keys, [share.epoch, this.#options.leaseMs, ...texts])
+      // Redis has lost the hierarchy: what it is told then includes these claims.
+      if (answer[0] !== 'done' && share.introduction === null) {
+        await this.ask(share, 'usage', keys, [])
+        return
+      }
+    }
   }
 
   #open({ hierarchy, seenMs }: HierarchyShare, { isWhole }: { isWhole: boolean }): Promise<RedisAnswer> {
-    return this.#options.connection.call('open', [hierarchyKeys(hierarchy).record], [seenMs, isWhole ? 1 : 0])
+    const values = [randomUUID(), seenMs, isWhole ? 1 : 0]
+    return this.#options.connection.call('open', [hierarchyKeys(hierarchy).record], values)
   }
 
   async #recordedTotals(hierarchy: string, wallMs: number): Promise<NodeTotal[] | null> {
@@ -182,9 +198,9 @@ export class Telling implements AsyncDisposable {
         share.isOwed = false
         await this.merge(share.hierarchy, this.#ownTotals(share))
       }
-      for (const [claim, { used, untilMs }] of share.unfinished) {
-        if (untilMs > this.#options.clock.monotonic()) await this.#tellFinished(claim, used)
-        share.unfinished.delete(claim)
+      for (const [claim, { untilMs }] of share.unfinished) {
+        if (untilMs > this.#options.clock.monotonic()) await this.#tellFinished(claim)
+        else share.unfinished.delete(claim)
       }
       if (!share.isOwed && share.unfinished.size === 0) this.#owing.delete(share)
       return true

@@ -109,20 +109,25 @@ export interface SimulationOptions {
   configuration: Record<GroupName, Limits>
   enforcement: LimitEnforcement
   leaseMs: number
+  /** The store under test, which goes by the simulation's clock once `passed` has told it; memory when left out. */
+  store?: { counters: CounterStore; clock: ManualClock; passed: () => Promise<void> }
 }
 
 /** Plays actions against a store and keeps book of them the plain way: a list of all that was ever admitted. */
 export class Simulation {
-  readonly clock = new ManualClock(startsAt)
+  readonly clock: ManualClock
   readonly counters: CounterStore
   readonly book: Entry[] = []
   readonly #enforcement: LimitEnforcement
   readonly #limits: Record<GroupName, Limits>
+  readonly #passed: () => Promise<void>
 
-  constructor({ configuration, enforcement, leaseMs }: SimulationOptions) {
+  constructor({ configuration, enforcement, leaseMs, store }: SimulationOptions) {
     this.#limits = { ...configuration }
     this.#enforcement = enforcement
-    this.counters = openMemoryCounters({ clock: this.clock, leaseMs })
+    this.clock = store?.clock ?? new ManualClock(startsAt)
+    this.counters = store?.counters ?? openMemoryCounters({ clock: this.clock, leaseMs })
+    this.#passed = store?.passed ?? (async () => {})
   }
 
   /** What a request was answered; null for the other actions. */
@@ -141,6 +146,7 @@ export class Simulation {
         return null
       case 'pass':
         this.clock.advance(action.ms)
+        await this.#passed()
         return null
       case 'jump':
         this.clock.jumpTo(startsAt + action.hours * 3_600_000)

@@ -10,11 +10,13 @@ export interface TcpProxy extends AsyncDisposable {
   cut(): void
   /** Takes connections and lets nothing through: the server hangs, or the network swallows packets. */
   hang(): void
+  /** Lets through what is asked, and swallows the answers. */
+  loseAnswers(): void
 }
 
 export async function startTcpProxy(targetPort: number): Promise<TcpProxy> {
   const sockets = new Set<Socket>()
-  let state: 'pass' | 'cut' | 'hang' = 'pass'
+  let state: 'pass' | 'cut' | 'hang' | 'lose answers' = 'pass'
   const keep = (socket: Socket) => {
     sockets.add(socket)
     socket.on('error', () => {})
@@ -30,7 +32,7 @@ export async function startTcpProxy(targetPort: number): Promise<TcpProxy> {
     keep(target)
     const forward = (from: Socket, to: Socket) => {
       from.on('data', (bytes) => {
-        if (state === 'pass') to.write(bytes)
+        if (state === 'pass' || (state === 'lose answers' && to === target)) to.write(bytes)
       })
       from.once('close', () => to.destroy())
     }
@@ -43,7 +45,7 @@ export async function startTcpProxy(targetPort: number): Promise<TcpProxy> {
     port: (server.address() as AddressInfo).port,
     pass() {
       // What was swallowed is missing from the connections of before.
-      if (state === 'hang') end()
+      if (state !== 'cut') end()
       state = 'pass'
     },
     cut() {
@@ -52,6 +54,9 @@ export async function startTcpProxy(targetPort: number): Promise<TcpProxy> {
     },
     hang() {
       state = 'hang'
+    },
+    loseAnswers() {
+      state = 'lose answers'
     },
     async [Symbol.asyncDispose]() {
       end()
