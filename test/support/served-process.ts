@@ -16,7 +16,7 @@ export interface ServedProcess extends AsyncDisposable {
 
 export const workspaceKey = 'wk_test.0123456789abcdef0123456789abcdef'
 
-export async function startServed(dataDir: string): Promise<ServedProcess> {
+export async function startServed(dataDir: string, settings: Record<string, string> = {}): Promise<ServedProcess> {
   const child = spawn(process.execPath, [join(import.meta.dirname, '../../src/main.ts'), 'serve'], {
     env: {
       PATH: process.env['PATH'],
@@ -26,6 +26,7 @@ export async function startServed(dataDir: string): Promise<ServedProcess> {
       TOLLGATE_BOOTSTRAP_KEY: workspaceKey,
       TOLLGATE_LOG_LEVEL: 'silent',
       ...(await databaseSettings(dataDir)),
+      ...settings,
     },
     stdio: ['ignore', 'pipe', 'ignore'],
   })
