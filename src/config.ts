@@ -118,6 +118,13 @@ export const settings = {
     meaning: 'How long an upstream may pause within a response, in milliseconds.',
     parse: wholeNumber({ least: 10, most: 3_600_000 }),
   },
+  shutdownDelayMs: {
+    variable: 'TOLLGATE_SHUTDOWN_DELAY_MS',
+    fallback: '0',
+    meaning:
+      'How long requests are still taken after SIGTERM, while /health/ready says 503 and proxies turn away, in milliseconds.',
+    parse: wholeNumber({ least: 0, most: 600_000 }),
+  },
   shutdownTimeoutMs: {
     variable: 'TOLLGATE_SHUTDOWN_TIMEOUT_MS',
     fallback: '30000',

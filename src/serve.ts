@@ -1,6 +1,6 @@
 import { join } from 'node:path'
 import { KeyUse } from './access/key-use.ts'
-import { type Clock, systemClock, utcDay } from './clock.ts'
+import { type Clock, sleep, systemClock, utcDay } from './clock.ts'
 import type { Config } from './config.ts'
 import { startDispatcher } from './delivery/dispatcher.ts'
 import { sendTestEvent } from './delivery/test-event.ts'
@@ -36,8 +36,8 @@ export interface RunningServer extends AsyncDisposable {
 
 /**
  * Builds the parts, starts them in the order in which they need one another, and resolves once both listeners
- * accept connections. Disposing of it stops accepting, lets requests in flight finish, ships what the journal
- * holds and closes everything, in that order (contract §2).
+ * accept connections. Disposing of it says that it is not ready, stops accepting, lets requests in flight finish,
+ * ships what the journal holds and closes everything, in that order (contract §2).
  */
 export async function serve(config: Config, { clock = systemClock }: { clock?: Clock } = {}): Promise<RunningServer> {
   await using started = new AsyncDisposableStack()
@@ -135,8 +135,9 @@ export async function serve(config: Config, { clock = systemClock }: { clock?: C
     variable: 'TOLLGATE_MANAGEMENT_LISTEN',
   })
   isAccepting = true
-  started.defer(() => {
+  started.defer(async () => {
     isAccepting = false
+    if (config.shutdownDelayMs > 0) await sleep(clock, config.shutdownDelayMs)
   })
 
   const parts = started.move()
