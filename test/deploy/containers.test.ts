@@ -139,7 +139,8 @@ describe('compose.yaml', () => {
   test('waits longer for a node to stop than the node waits for its requests', () => {
     for (const [name, { environment, stop_grace_period }] of nodes) {
       const graceMs = Number.parseInt(stop_grace_period ?? '0', 10) * 1000
-      assert.ok(graceMs >= Number(environment['TOLLGATE_SHUTDOWN_TIMEOUT_MS']) + 20_000, name)
+      const { TOLLGATE_SHUTDOWN_DELAY_MS: delayMs, TOLLGATE_SHUTDOWN_TIMEOUT_MS: timeoutMs } = environment
+      assert.ok(graceMs >= Number(delayMs) + Number(timeoutMs) + 20_000, name)
     }
   })
 
