@@ -14,8 +14,8 @@ All keys of a hierarchy share a hash tag, so that they live on one shard:
 A claim is text: id, time and day of admission, tokens reserved, spec, and the keys of its buckets.
 A spec says what the buckets are, in the order of their keys: type (R or T), unit (S, M or D), threshold (`-`: none).
 
-A reservation over twelve buckets takes Redis MEASURED. Numbers are packed, and a spec is read once: as text and as hashes,
-the same took 77 µs.
+A reservation over nine buckets of three groups takes Redis 55 µs of CPU, its end 35. Numbers are packed, and a spec is read
+once: with text and hashes the reservation took 77.
 ]]
 
 local shapes = { S = { slot_ms = 50, slots = 20 }, M = { slot_ms = 1000, slots = 60 } }
