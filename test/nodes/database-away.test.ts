@@ -12,7 +12,8 @@ import { recordedEvents } from '../support/recorded-events.ts'
 import { startTcpProxy, type TcpProxy } from '../support/tcp-proxy.ts'
 import { until } from '../support/until.ts'
 
-describe('a node whose database', () => {
+/** Most of the time is spent waiting for deadlines: they wait together. */
+describe('a node whose database', { concurrency: true }, () => {
   let server: PostgresServer
   let upstream: MockUpstream
   let databases = 0
@@ -36,12 +37,18 @@ describe('a node whose database', () => {
     unknown: Customer
   }
 
-  async function openStage({ workers = 1, dataDir }: { workers?: number; dataDir?: string } = {}): Promise<Stage> {
+  interface StageOptions {
+    workers?: number
+    dataDir?: string
+    on?: PostgresServer
+  }
+
+  async function openStage({ workers = 1, dataDir, on = server }: StageOptions = {}): Promise<Stage> {
     await using opened = new AsyncDisposableStack()
     databases += 1
     const name = `away_${databases}`
-    await server.create(name)
-    const url = server.url(name)
+    await on.create(name)
+    const url = on.url(name)
     const proxy = opened.use(await startTcpProxy(Number(new URL(url).port)))
     const gateway = opened.use(
       await startGateway({
@@ -146,9 +153,11 @@ describe('a node whose database', () => {
   })
 
   test('restarts goes on without a restart of its own', async () => {
-    await using stage = await openStage()
-    await server.stop()
-    const served = await serves(stage, 10).finally(() => server.start())
+    await using restarted = await startPostgres()
+    await using stage = await openStage({ on: restarted })
+    await restarted.stop()
+    const served = await serves(stage, 10)
+    await restarted.start()
     await hasRecorded(stage, served + 1)
     await stage.gateway.manage('GET', '/v1/gateway/groups')
   })
