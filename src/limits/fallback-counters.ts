@@ -65,6 +65,8 @@ class FallbackCounters implements CounterStore, AsyncDisposable {
   }
 
   async take(demand: Demand): Promise<Taken> {
+    // Who is not counted needs no counters.
+    if (demand.buckets.length === 0) return this.#options.redis.take(demand)
     return (await this.#fromRedis(demand.hierarchy, (redis) => redis.take(demand))) ?? this.#takeAlone(demand)
   }
 

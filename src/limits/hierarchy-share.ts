@@ -12,6 +12,8 @@ export interface Unfinished {
   /** From then on it makes no difference: the lease is over, and no window remembers. */
   untilMs: number
   isBeingTold: boolean
+  /** The claim was told again to a Redis that had lost it, and so must be its end. */
+  isToldAgain: boolean
 }
 
 /**
@@ -52,6 +54,10 @@ export class HierarchyShare {
     const total = this.#total(day, counter)
     total.requests = Math.max(total.requests, requests)
     total.tokens = Math.max(total.tokens, tokens)
+  }
+
+  get hasSettled(): boolean {
+    return this.#days.size > 0
   }
 
   total(day: number, counter: string): Total {
@@ -103,6 +109,11 @@ export class ShareTable {
     const share = this.#previous.get(hierarchy) ?? new HierarchyShare(hierarchy)
     this.#current.set(hierarchy, share)
     return share
+  }
+
+  *all(): Iterable<HierarchyShare> {
+    yield* this.#current.values()
+    for (const [hierarchy, share] of this.#previous) if (!this.#current.has(hierarchy)) yield share
   }
 
   #turnOver(nowMs: number): void {

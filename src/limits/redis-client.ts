@@ -14,6 +14,8 @@ export interface RedisClient extends AsyncDisposable {
 
 export interface RedisClientOptions {
   url: string
+  /** Called whenever a connection to a server is there, the first time and after each time that it was lost. */
+  onConnected: () => void
   clock: Clock
   log: Log
 }
@@ -25,9 +27,9 @@ const retryMsMax = 1_000
 const commandsMax = 20_000
 
 /** Resolves once connected, or after three seconds without: it is then connected in the background. */
-export async function openRedisClient({ url, clock, log }: RedisClientOptions): Promise<RedisClient> {
-  const client = new DetectedClient({ url, clock, log })
-  await Promise.race([client.connected, sleep(clock, waitForFirstMs)])
+export async function openRedisClient(options: RedisClientOptions): Promise<RedisClient> {
+  const client = new DetectedClient(options)
+  await Promise.race([client.connected, sleep(options.clock, waitForFirstMs)])
   return client
 }
 
@@ -76,12 +78,13 @@ class DetectedClient implements RedisClient {
   }
 }
 
-async function connect({ url, log }: RedisClientOptions): Promise<RedisClient> {
+async function connect({ url, onConnected, log }: RedisClientOptions): Promise<RedisClient> {
   let isConnected = false
   const options = connectionOptions()
   const reconnectStrategy = (failures: number) => isConnected && retryMs(failures)
   const single = createClient({ ...options, socket: { ...options.socket, reconnectStrategy }, url })
   single.on('error', (error) => log.debug({ err: error }, 'connection to Redis'))
+  single.on('ready', onConnected)
   try {
     await single.connect()
     warnOfEviction(await single.sendCommand(['INFO', 'memory']), log)
@@ -93,14 +96,33 @@ async function connect({ url, log }: RedisClientOptions): Promise<RedisClient> {
     throw error
   }
   single.destroy()
-  return connectCluster({ url, log })
+  return connectCluster({ url, onConnected, log })
 }
 
-function singleServer(client: { sendCommand(command: string[]): Promise<unknown>; destroy(): void }): RedisClient {
+interface SingleClient {
+  sendCommand(command: string[]): Promise<unknown>
+  connect(): Promise<unknown>
+  destroy(): void
+  isReady: boolean
+}
+
+function singleServer(client: SingleClient): RedisClient {
+  const send = async (command: string[]) => {
+    try {
+      return await client.sendCommand(command)
+    } catch (error) {
+      // Another server has taken over, behind the same address.
+      if (error instanceof Error && error.message.startsWith('READONLY') && client.isReady) {
+        client.destroy()
+        client.connect().catch(() => undefined)
+      }
+      throw error
+    }
+  }
   return {
-    send: (_key, command) => client.sendCommand(command),
-    sendToAll: async (command) => {
-      await client.sendCommand(command)
+    send: (_key, command) => send(command),
+    async sendToAll(command) {
+      await send(command)
     },
     shardOf: () => '',
     async [Symbol.asyncDispose]() {
@@ -109,7 +131,7 @@ function singleServer(client: { sendCommand(command: string[]): Promise<unknown>
   }
 }
 
-async function connectCluster({ url, log }: Pick<RedisClientOptions, 'url' | 'log'>): Promise<RedisClient> {
+async function connectCluster({ url, onConnected, log }: Omit<RedisClientOptions, 'clock'>): Promise<RedisClient> {
   const { username, password, protocol } = new URL(url)
   const { socket, ...options } = connectionOptions()
   const cluster = createCluster({
@@ -124,6 +146,7 @@ async function connectCluster({ url, log }: Pick<RedisClientOptions, 'url' | 'lo
     topologyRefreshOnReconnectionAttemptStrategy: 500,
   })
   cluster.on('error', (error) => log.debug({ err: error }, 'connection to Redis'))
+  cluster.on('node-ready', onConnected)
   await cluster.connect()
   return {
     send: (key, command) => cluster.sendCommand(key, false, command),

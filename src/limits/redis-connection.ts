@@ -18,6 +18,8 @@ export interface RedisConnection extends AsyncDisposable {
    * have run all the same. `keys` belong to one hierarchy.
    */
   call(name: RedisFunction, keys: readonly string[], values: readonly (string | number)[]): Promise<RedisAnswer>
+  /** Calls `listener` when a server is there again that was not: it may have lost what it knew. */
+  onConnected(listener: () => void): void
   /** Names the server that has this key: what is away for one key of it is away for all. */
   shardOf(key: string): string
 }
@@ -50,12 +52,17 @@ export async function openRedisConnection({
   // Nodes of two versions, during an upgrade, each find their own functions.
   const name = `tollgate_${hash('sha256', library).slice(0, 16)}`
   const source = library.replaceAll('LIBRARY', name)
-  const client = await openRedisClient({ url, clock, log })
-  return new FunctionCalls({ client, name, source, clock, metrics, deadlineMs })
+  const listeners: (() => void)[] = []
+  const onConnected = () => {
+    for (const listener of listeners) listener()
+  }
+  const client = await openRedisClient({ url, onConnected, clock, log })
+  return new FunctionCalls({ client, listeners, name, source, clock, metrics, deadlineMs })
 }
 
 interface FunctionCallsParts {
   client: RedisClient
+  listeners: (() => void)[]
   name: string
   source: string
   clock: Clock
@@ -83,6 +90,10 @@ class FunctionCalls implements RedisConnection {
       metrics.counterStoreFailed({ kind })
       throw new CountersUnavailable(`The counters in Redis cannot be asked: ${kind}.`, { cause })
     }
+  }
+
+  onConnected(listener: () => void): void {
+    this.#parts.listeners.push(listener)
   }
 
   shardOf(key: string): string {

@@ -24,7 +24,7 @@ import { dayMs, recordedTotals, Telling, type TellingOptions } from './redis-tel
  * - Windows and reservations live in Redis alone. A reservation that its node does not renew returns with its lease.
  * - The counters of the day are a cache of the record. What this process has settled it knows itself
  *   (`hierarchy-share.ts`), and Redis keeps the sum over all processes of what each has said last. A total only grows:
- *   said twice, late or to a Redis that was emptied, it counts once.
+ *   said twice, late or to a Redis that was emptied, it counts once. Whenever a connection is there again, all is said again.
  * - Settling and releasing are told to Redis in the background, in the order in which they were asked for, and again
  *   until it has heard. What it then no longer needs (the end of a lease that is long over) is dropped; totals never are.
  * - Redis knows each hierarchy by an epoch. One that it does not know, because it was emptied, restarted from an old
@@ -76,6 +76,7 @@ class FunctionCounters implements RedisCounters {
     this.#options = options
     this.#leases = new LeaseTable(options.leaseMs)
     this.#telling = new Telling(options)
+    options.connection.onConnected(() => this.#telling.tellAgain(this.#shares.all()))
   }
 
   async take({ hierarchy, buckets, tokens }: Demand): Promise<Taken> {

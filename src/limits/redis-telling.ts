@@ -49,7 +49,7 @@ export class Telling implements AsyncDisposable {
       return
     }
     const untilMs = this.#options.clock.monotonic() + this.#options.leaseMs + windowMemoryMs
-    share.unfinished.set(claim, { used, untilMs, isBeingTold: false })
+    share.unfinished.set(claim, { used, untilMs, isBeingTold: false, isToldAgain: false })
     const told = this.#tellFinished(claim)
       .catch(() => {
         share.isOwed = true
@@ -67,9 +67,11 @@ export class Telling implements AsyncDisposable {
     values: readonly (string | number)[],
   ): Promise<RedisAnswer> {
     for (let times = 0; times < 3; times += 1) {
-      const answer = await this.#options.connection.call(name, keys, [share.epoch, ...values])
+      const { epoch } = share
+      const answer = await this.#options.connection.call(name, keys, [epoch, ...values])
       const [state, wallMs] = answer
       if (state !== 'unknown' && state !== 'moved') return answer
+      if (share.epoch !== epoch) continue
       share.introduction ??= this.#introduce(share, state === 'unknown' ? Number(wallMs) : null).finally(() => {
         share.introduction = null
       })
@@ -89,6 +91,15 @@ export class Telling implements AsyncDisposable {
       const keys = some.map(({ counter }) => dayKey(hierarchy, counter))
       const values = some.flatMap(({ day, node, requests, tokens }) => [day, node, requests, tokens])
       await this.#options.connection.call('merge', keys, values)
+    }
+  }
+
+  /** Tells, in the background, all that was settled: a server is there again, and nobody knows what it still has. */
+  tellAgain(shares: Iterable<HierarchyShare>): void {
+    for (const share of shares) {
+      if (!share.hasSettled) continue
+      share.isOwed = true
+      this.#owe(share)
     }
   }
 
@@ -128,7 +139,10 @@ export class Telling implements AsyncDisposable {
     try {
       const { node } = this.#options
       const values = [id, atMs ?? 0, day, tokens, plan.spec, end.used ?? '-', node, ...totals]
-      await this.ask(share, 'finish', plan.keys, values)
+      do {
+        end.isToldAgain = false
+        await this.ask(share, 'finish', plan.keys, values)
+      } while (end.isToldAgain)
       share.unfinished.delete(claim)
     } finally {
       end.isBeingTold = false
@@ -143,7 +157,9 @@ export class Telling implements AsyncDisposable {
     const opened = await this.#open(share, { isWhole: recorded !== null })
     share.epoch = String(opened[1])
     const claims = [...share.claims, ...share.unfinished.keys()].filter(({ atMs }) => atMs !== null)
+    for (const end of share.unfinished.values()) end.isToldAgain = true
     await this.#tellClaims(share, claims, (claim) => share.claims.has(claim) || share.unfinished.has(claim))
+    for (const claim of share.unfinished.keys()) this.#tellFinished(claim).catch(() => this.#owe(share))
   }
 
   async #tellClaims(share: HierarchyShare, claims: readonly Claim[], counts: (claim: Claim) => boolean): Promise<void> {

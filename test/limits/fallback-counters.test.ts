@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
+import { isDeepStrictEqual } from 'node:util'
 import { systemClock, utcDay } from '../../src/clock.ts'
 import type { Bucket } from '../../src/limits/buckets.ts'
 import { type CounterStore, CountersUnavailable, type DaySum, type Hold } from '../../src/limits/counter-store.ts'
@@ -41,8 +42,10 @@ describe('while Redis is away', withoutRedis, () => {
     await redis.start()
     await until(async () => (await one.healthy()) === 1)
     await one.counters.settle(alone, 4)
-    await until(async () => (await usage(other.counters, owner))?.requests === 11)
-    assert.deepEqual(await usage(one.counters, owner), { requests: 11, tokens: 23 + 3 + 4 + 21 + 7 })
+    const whole = { requests: 11, tokens: 23 + 3 + 4 + 21 + 7 }
+    for (const { counters } of [one, other]) {
+      await until(async () => isDeepStrictEqual(await usage(counters, owner), whole))
+    }
     assert.equal((await other.counters.take({ hierarchy, buckets, tokens: 1 })).taken, false)
   })
 
@@ -55,6 +58,7 @@ describe('while Redis is away', withoutRedis, () => {
     for (let tries = 0; tries < 3; tries += 1) {
       await assert.rejects(node.counters.take({ hierarchy, buckets, tokens: 1 }), CountersUnavailable)
     }
+    await admit(node.counters, [])
     await redis.start()
     await until(() => node.counters.take({ hierarchy, buckets, tokens: 1 }).catch(() => null))
   })
@@ -74,6 +78,22 @@ describe('while Redis is away', withoutRedis, () => {
       redis.thaw()
     }
     await until(async () => (await node.healthy()) === 1)
+  })
+
+  test('a server that has become a replica is left for whoever stands at its address now', async () => {
+    await using redis = await startRedis()
+    await using node = await openNode(redis, { mode: 'reject' })
+    const buckets = [bucket({ unit: 'MINUTE', threshold: 1_000 })]
+    await admit(node.counters, buckets)
+    const connections = async () =>
+      Number(/total_connections_received:(\d+)/.exec(String(await redis.send(['INFO', 'stats'])))?.[1])
+    const before = await connections()
+    await redis.send(['REPLICAOF', '127.0.0.1', '1'])
+    await assert.rejects(node.counters.take({ hierarchy, buckets, tokens: 1 }), CountersUnavailable)
+    await redis.send(['REPLICAOF', 'NO', 'ONE'])
+    await until(() => node.counters.take({ hierarchy, buckets, tokens: 1 }).catch(() => null))
+    // Two commands and the last question came over connections of their own, and so did the node.
+    assert.ok((await connections()) - before >= 4)
   })
 
   test('a node that starts without it serves, and shares once it is there', async () => {
