@@ -19,7 +19,7 @@ import { metricsText, openMetrics } from './metrics.ts'
 import { openPostbox } from './outbound.ts'
 import { ChangeLog } from './storage/change-log.ts'
 import { proveMasterKey } from './storage/master-key-proof.ts'
-import { openDatabase } from './storage/open-database.ts'
+import { openDatabase, openForInference } from './storage/open-database.ts'
 import { SecretBox } from './storage/secret-box.ts'
 import { followChanges, keepChange } from './storage/shared-changes.ts'
 import { openWorkerPool } from './workers/worker-pool.ts'
@@ -52,10 +52,11 @@ export async function serve(config: Config, { clock = systemClock }: { clock?: C
   const database = started.use(await openDatabase(config))
   await proveMasterKey(database, secretBox)
   const { generatedKey } = await createBootstrapWorkspace(database, { key: config.bootstrapKey, clock })
-  const keyUse = started.use(new KeyUse({ database, clock, log }))
+  const inferenceDatabase = started.use(openForInference(database, config))
+  const keyUse = started.use(new KeyUse({ database: inferenceDatabase, clock, log }))
 
   const ledger = openLedger({ database })
-  const ledgerWriter = started.use(openLedgerWriter(database, config))
+  const ledgerWriter = started.use(openLedgerWriter(inferenceDatabase, config))
   const counters = started.use(
     await openCounters({
       ...config,
@@ -78,7 +79,7 @@ export async function serve(config: Config, { clock = systemClock }: { clock?: C
     started.use(
       await openInferencePlane({
         config,
-        database,
+        database: inferenceDatabase,
         ledgerWriter,
         journalPath: String(journalPaths[0]),
         secretBox,

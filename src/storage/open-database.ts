@@ -1,6 +1,7 @@
 import { join } from 'node:path'
-import { type Database, openEmbeddedDatabase, openEmbeddedRecord } from './database.ts'
+import { Database, openEmbeddedDatabase, openEmbeddedRecord } from './database.ts'
 import { openPostgresDatabase, openPostgresRecord } from './postgres.ts'
+import { postgresDialect } from './postgres-dialect.ts'
 
 export interface DatabaseSettings {
   /** `postgres://…`; null: the embedded database. */
@@ -11,11 +12,23 @@ export interface DatabaseSettings {
 /** The installation's database, in its newest form: a server's, or the one embedded in the data folder. */
 export function openDatabase(
   { databaseUrl, dataDir }: DatabaseSettings,
-  options: { mustExist?: boolean } = {},
+  { mustExist = false, connectionsMax }: { mustExist?: boolean; connectionsMax?: number } = {},
 ): Promise<Database> {
   return databaseUrl === null
-    ? openEmbeddedDatabase(embeddedDatabasePath(dataDir), options)
-    : openPostgresDatabase({ url: databaseUrl })
+    ? openEmbeddedDatabase(embeddedDatabasePath(dataDir), { mustExist })
+    : openPostgresDatabase({ url: databaseUrl, ...(connectionsMax === undefined ? {} : { connectionsMax }) })
+}
+
+/** Enough for a process that serves inference: it asks for what its directory does not hold, and ships. */
+export const inferenceConnectionsMax = 4
+
+/**
+ * `database` for the inference plane, over connections of its own where it has several: writers of the management plane
+ * that wait for one another, and hold all of theirs, then hold up no customer.
+ */
+export function openForInference(database: Database, { databaseUrl }: DatabaseSettings): Database {
+  if (databaseUrl === null) return database
+  return new Database(postgresDialect({ url: databaseUrl, connectionsMax: inferenceConnectionsMax }))
 }
 
 /**

@@ -32,7 +32,7 @@ export interface PostgresOptions {
  */
 export function postgresDialect({
   url,
-  connectionsMax = 10,
+  connectionsMax = 8,
   connectMs = 3_000,
   statementMs = 5_000,
 }: PostgresOptions): Dialect {

@@ -4,7 +4,7 @@ import { type InferencePlane, openInferencePlane } from '../inference-plane.ts'
 import { openLedgerWriter } from '../ledger/ledger-writer.ts'
 import { openLog } from '../log.ts'
 import { openMetrics } from '../metrics.ts'
-import { openDatabase } from '../storage/open-database.ts'
+import { inferenceConnectionsMax, openDatabase } from '../storage/open-database.ts'
 import { SecretBox } from '../storage/secret-box.ts'
 import type { WorkerCalls, WorkerStart } from './calls.ts'
 import { Channel } from './channel.ts'
@@ -41,7 +41,7 @@ for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, () => {}
 async function open({ config, masterKey, journalPath, leaseMs }: WorkerStart): Promise<InferencePlane> {
   const clock = systemClock
   const log = openLog({ level: config.logLevel })
-  const database = parts.use(await openDatabase(config))
+  const database = parts.use(await openDatabase(config, { connectionsMax: inferenceConnectionsMax }))
   const keyUse = parts.use(new KeyUse({ database, clock, log }))
   const ledgerWriter = parts.use(openLedgerWriter(database, config))
   const plane = parts.use(

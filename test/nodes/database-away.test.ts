@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { after, before, describe, test } from 'node:test'
+import { sql } from 'kysely'
 import { verifyLedger } from '../../src/ledger/verify.ts'
 import { openPostgresDatabase } from '../../src/storage/postgres.ts'
 import { startReceiver } from '../delivery/receiver.ts'
@@ -192,6 +193,32 @@ describe('a node whose database', { concurrency: true }, () => {
       settings: { TOLLGATE_DATABASE_URL: stage.url },
     })
     await hasRecorded({ ...stage, gateway: next }, served + 1)
+  })
+
+  test('has a workspace locked looks up the keys of its customers all the same, while its writers wait', async () => {
+    await using stage = await openStage()
+    const { gateway, unknown, url } = stage
+    await using holder = await openPostgresDatabase({ url })
+    const released = Promise.withResolvers<void>()
+    const locked = Promise.withResolvers<void>()
+    const holding = holder.transaction(async ({ queries }) => {
+      await queries.updateTable('workspaces').set({ name: 'held' }).execute()
+      locked.resolve()
+      await released.promise
+    })
+    await locked.promise
+    const writes = Array.from({ length: 30 }, () => gateway.customer({}).catch(() => null))
+    await until(async () => {
+      const { rows } = await sql<{ waiting: number }>`
+        select count(*) as waiting from pg_stat_activity where wait_event_type = 'Lock'`.execute(holder.queries)
+      return Number(rows[0]?.waiting) >= 8
+    })
+    const response = await gateway.infer(unknown.key, chat())
+    await response.text()
+    assert.equal(response.status, 200)
+    released.resolve()
+    await holding
+    await Promise.all(writes)
   })
 
   test('is away at the start says so in a sentence', async () => {
