@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { after, before, beforeEach, describe, test } from 'node:test'
 import type { Bucket } from '../../src/limits/buckets.ts'
-import type { CounterStore, DaySum, Hold } from '../../src/limits/counter-store.ts'
+import { type CounterStore, CountersUnavailable, type DaySum, type Hold } from '../../src/limits/counter-store.ts'
 import { redisCountersLibrary } from '../../src/limits/redis-connection.ts'
 import { openTestRedisCounters, RedisTime } from '../support/counter-backends.ts'
 import { bucket, newOwner } from '../support/limit-buckets.ts'
@@ -221,6 +221,18 @@ describe('counters that several nodes share in Redis', withoutRedis, () => {
     await counters.settle(next.hold, 5)
     await counters[Symbol.asyncDispose]()
     assert.deepEqual(await levels(witness, buckets), [85, 3, 85])
+  })
+
+  test('are told again what a Redis that was full did not take', async () => {
+    await using counters = await openTestRedisCounters({ redis })
+    const buckets = [bucket({ type: 'TOKEN', unit: 'MINUTE', threshold: 1_000 }), ...dayBuckets(newOwner())]
+    const hold = await admit(counters, buckets, 10)
+    await redis.send(['CONFIG', 'SET', 'maxmemory', '1'])
+    await counters.settle(hold, 25)
+    await assert.rejects(counters.take({ hierarchy, buckets, tokens: 1 }), CountersUnavailable)
+    await redis.send(['CONFIG', 'SET', 'maxmemory', '0'])
+    await until(async () => (await levels(counters, buckets))[0] === 25)
+    assert.deepEqual(await levels(counters, buckets), [25, 1, 25])
   })
 
   test('are told what they could not hear, once they can', async () => {
