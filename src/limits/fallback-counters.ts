@@ -12,6 +12,8 @@ import {
   type Taken,
 } from './counter-store.ts'
 import type { Total } from './hierarchy-share.ts'
+import type { MemoryCounters } from './memory-counters.ts'
+import { RecentLevels } from './recent-levels.ts'
 import type { RecordedUsage } from './recorded-usage.ts'
 import { dayCounter } from './redis-claim.ts'
 import type { RedisCounters } from './redis-counters.ts'
@@ -22,7 +24,7 @@ export type FallbackMode = (typeof fallbackModes)[number]
 export interface FallbackCountersOptions {
   redis: RedisCounters
   /** This process's own counters. */
-  memory: CounterStore
+  memory: MemoryCounters
   mode: FallbackMode
   recordedUsage: RecordedUsage
   /** What the ledger has of a whole day, in pages. */
@@ -36,7 +38,8 @@ export interface FallbackCountersOptions {
  * Shared counters that go on when Redis does not answer (contract §12). The first call that fails opens a breaker for
  * the server it went to; from then on nobody waits for that server until it answers a probe.
  *
- * - `local`: this process enforces alone, with counters that start from what the ledger and it itself know of the day.
+ * - `local`: this process enforces alone, with counters that start from what the ledger and it itself know of the day,
+ *   and from what it was last told of the windows.
  * - `reject`: nothing is admitted, `take` rejects with `CountersUnavailable`.
  *
  * What ends meanwhile is remembered and told to Redis when it is back (`redis-telling.ts`); what was admitted here is
@@ -52,6 +55,7 @@ class FallbackCounters implements CounterStore, AsyncDisposable {
   readonly leaseMs: number
   readonly #options: FallbackCountersOptions
   readonly #closed = new AbortController()
+  readonly #levels = new RecentLevels()
   /** The servers that do not answer. */
   readonly #away = new Set<string>()
   /** What other processes had used of a hierarchy's day when this one began to count alone, by day and hierarchy. */
@@ -67,7 +71,10 @@ class FallbackCounters implements CounterStore, AsyncDisposable {
   async take(demand: Demand): Promise<Taken> {
     // Who is not counted needs no counters.
     if (demand.buckets.length === 0) return this.#options.redis.take(demand)
-    return (await this.#fromRedis(demand.hierarchy, (redis) => redis.take(demand))) ?? this.#takeAlone(demand)
+    const taken = await this.#fromRedis(demand.hierarchy, (redis) => redis.take(demand))
+    if (taken === null) return this.#takeAlone(demand)
+    this.#levels.remember(taken.levels, this.#options.clock.monotonic())
+    return taken
   }
 
   async settle(hold: Hold, tokens: number): Promise<void> {
@@ -135,6 +142,10 @@ class FallbackCounters implements CounterStore, AsyncDisposable {
       demand.hierarchy,
       demand.buckets.filter(({ unit }) => unit === 'DAY'),
     )
+    for (const bucket of demand.buckets) {
+      const level = this.#levels.find(bucket.key)
+      if (level !== null) memory.countAtLeast(bucket, level)
+    }
     const taken = await memory.take(demand)
     return taken.taken ? { ...taken, hold: redis.adopt(taken.hold, demand) } : taken
   }

@@ -29,11 +29,16 @@ export function openMemoryCounters({
   clock: Clock
   metrics?: Pick<Metrics, 'leasesEnded'>
   leaseMs?: number
-}): CounterStore {
-  return new MemoryCounters({ clock, metrics, leaseMs })
+}): MemoryCounters {
+  return new InMemory({ clock, metrics, leaseMs })
 }
 
-class MemoryCounters implements CounterStore {
+export interface MemoryCounters extends CounterStore {
+  /** A rolling window counts at least `used`, of the time `atMs` of the monotonic clock: somebody else counted it. */
+  countAtLeast(bucket: Bucket, level: { used: number; atMs: number }): void
+}
+
+class InMemory implements MemoryCounters {
   readonly leaseMs: number
   readonly #clock: Clock
   readonly #metrics: Pick<Metrics, 'leasesEnded'>
@@ -102,6 +107,13 @@ class MemoryCounters implements CounterStore {
       }
     }
     for (const [key, amount] of settled) day.counter(key).seed(amount)
+  }
+
+  countAtLeast({ key, unit }: Bucket, { used, atMs }: { used: number; atMs: number }): void {
+    if (unit === 'DAY') return
+    const nowMs = this.#clock.monotonic()
+    const window = this.#windows.window(key, unit, nowMs)
+    window.count(Math.max(0, used - window.used(nowMs)), atMs, nowMs)
   }
 
   async dayUsage({ owner, slugs }: { owner: string; slugs: readonly string[] }): Promise<Map<string, DayUsage>> {

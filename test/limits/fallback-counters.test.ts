@@ -49,6 +49,21 @@ describe('while Redis is away', withoutRedis, () => {
     assert.equal((await other.counters.take({ hierarchy, buckets, tokens: 1 })).taken, false)
   })
 
+  test('what counted in a window when Redis went away still counts for a node that is alone', async () => {
+    await using redis = await startRedis()
+    await using one = await openNode(redis)
+    await using other = await openNode(redis)
+    const buckets = [
+      bucket({ unit: 'MINUTE', threshold: 10 }),
+      bucket({ type: 'TOKEN', unit: 'MINUTE', threshold: 99 }),
+    ]
+    for (const { counters } of [one, one, one, other]) await admit(counters, buckets, 20)
+    await redis.kill()
+    assert.deepEqual(await levels(other.counters, buckets), [4, 80])
+    await admit(other.counters, buckets, 19)
+    assert.equal((await other.counters.take({ hierarchy, buckets, tokens: 1 })).taken, false)
+  })
+
   test('a node that rejects admits nothing, and admits again when Redis is back', async () => {
     await using redis = await startRedis()
     await using node = await openNode(redis, { mode: 'reject' })
