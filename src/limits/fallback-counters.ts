@@ -13,7 +13,6 @@ import {
 } from './counter-store.ts'
 import type { Total } from './hierarchy-share.ts'
 import type { MemoryCounters } from './memory-counters.ts'
-import { RecentLevels } from './recent-levels.ts'
 import type { RecordedUsage } from './recorded-usage.ts'
 import { dayCounter } from './redis-claim.ts'
 import type { RedisCounters } from './redis-counters.ts'
@@ -55,7 +54,6 @@ class FallbackCounters implements CounterStore, AsyncDisposable {
   readonly leaseMs: number
   readonly #options: FallbackCountersOptions
   readonly #closed = new AbortController()
-  readonly #levels = new RecentLevels()
   /** The servers that do not answer. */
   readonly #away = new Set<string>()
   /** What other processes had used of a hierarchy's day when this one began to count alone, by day and hierarchy. */
@@ -71,10 +69,7 @@ class FallbackCounters implements CounterStore, AsyncDisposable {
   async take(demand: Demand): Promise<Taken> {
     // Who is not counted needs no counters.
     if (demand.buckets.length === 0) return this.#options.redis.take(demand)
-    const taken = await this.#fromRedis(demand.hierarchy, (redis) => redis.take(demand))
-    if (taken === null) return this.#takeAlone(demand)
-    this.#levels.remember(taken.levels, this.#options.clock.monotonic())
-    return taken
+    return (await this.#fromRedis(demand.hierarchy, (redis) => redis.take(demand))) ?? this.#takeAlone(demand)
   }
 
   async settle(hold: Hold, tokens: number): Promise<void> {
@@ -143,7 +138,7 @@ class FallbackCounters implements CounterStore, AsyncDisposable {
       demand.buckets.filter(({ unit }) => unit === 'DAY'),
     )
     for (const bucket of demand.buckets) {
-      const level = this.#levels.find(bucket.key)
+      const level = redis.recentLevel(demand.hierarchy, bucket.key)
       if (level !== null) memory.countAtLeast(bucket, level)
     }
     const taken = await memory.take(demand)

@@ -1,3 +1,4 @@
+import { RecentLevels } from './recent-levels.ts'
 import type { Claim } from './redis-claim.ts'
 
 /** What was settled of one group and slug on one day. */
@@ -31,6 +32,7 @@ export class HierarchyShare {
   /** Claims whose end Redis has not confirmed. */
   readonly unfinished = new Map<Claim, Unfinished>()
   readonly claims = new Set<Claim>()
+  readonly levels = new RecentLevels()
   /** While it is being told. */
   introduction: Promise<void> | null = null
   /** While the ledger is asked again for what it could not say before. */

@@ -18,6 +18,10 @@ export function dayKey(hierarchy: string, counter: string): string {
   return key(hierarchy, `day:${counter}:`)
 }
 
+export function windowKey(hierarchy: string, bucketKey: string): string {
+  return key(hierarchy, `window:${bucketKey}`)
+}
+
 /** The name of a group's day counters of one slug, within its hierarchy. Neither ids nor slugs hold a space. */
 export function dayCounter({ owner, slug }: Pick<Bucket, 'owner' | 'slug'>): string {
   return `${owner} ${slug}`
@@ -28,6 +32,7 @@ export interface Plan {
   /** The common keys and one for each bucket, in their order. */
   keys: readonly string[]
   spec: string
+  windows: readonly Pick<Bucket, 'key' | 'type'>[]
   /** The day counters of the buckets of a day, in their order: one may stand here twice. */
   dayCounters: readonly string[]
 }
@@ -38,10 +43,11 @@ export function planOf(hierarchy: string, buckets: readonly Bucket[]): Plan {
     keys: [
       ...hierarchyKeys(hierarchy).common,
       ...buckets.map((bucket) =>
-        bucket.unit === 'DAY' ? dayKey(hierarchy, dayCounter(bucket)) : key(hierarchy, `window:${bucket.key}`),
+        bucket.unit === 'DAY' ? dayKey(hierarchy, dayCounter(bucket)) : windowKey(hierarchy, bucket.key),
       ),
     ],
     spec: buckets.map(({ type, unit, threshold }) => `${type[0]}${unit[0]}${threshold ?? '-'}`).join(' '),
+    windows: buckets.filter(({ unit }) => unit !== 'DAY'),
     dayCounters: daily.map(dayCounter),
   }
 }

@@ -8,7 +8,7 @@ import { CountersUnavailable } from './counter-store.ts'
 import { openRedisClient, type RedisClient } from './redis-client.ts'
 
 /** The functions of `redis-counters.lua`. */
-export type RedisFunction = 'take' | 'finish' | 'renew' | 'merge' | 'open' | 'usage'
+export type RedisFunction = 'take' | 'finish' | 'renew' | 'merge' | 'open' | 'recall' | 'usage'
 export type RedisAnswer = readonly (string | number)[]
 
 /** Calls the functions that keep counters, wherever Redis has them, each call within a deadline. */

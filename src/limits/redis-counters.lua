@@ -402,6 +402,20 @@ local function open(keys, arguments)
   return { 'opened', record.epoch }
 end
 
+-- These windows were lost, and count at least what a node has last seen of them.
+-- keys: record, windows'. arguments: three for each window: unit, what counted, and when.
+local function recall(keys, arguments)
+  local record = read_record(keys)
+  if not record then return { 'unknown', wall_clock() } end
+  for index = 2, #keys do
+    local unit, counted, at = unpack(arguments, index * 3 - 5, index * 3 - 3)
+    local window = open_window(keys[index], shapes[string.sub(unit, 1, 1)], record.now)
+    count_in_window(window, math.max(0, counted - window.used), tonumber(at))
+    write_window(window)
+  end
+  return { 'done' }
+end
+
 -- keys: record, leases, ended, days'. argument: epoch.
 -- answer: 'answered', wall clock, then for each day the requests taken and the tokens settled
 local function usage(keys, arguments)
@@ -424,4 +438,5 @@ redis.register_function('LIBRARY_finish', finish)
 redis.register_function('LIBRARY_renew', renew)
 redis.register_function('LIBRARY_merge', merge)
 redis.register_function('LIBRARY_open', open)
+redis.register_function('LIBRARY_recall', recall)
 redis.register_function('LIBRARY_usage', usage)

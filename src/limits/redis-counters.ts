@@ -12,6 +12,7 @@ import {
 } from './counter-store.ts'
 import { type HierarchyShare, ShareTable, type Total } from './hierarchy-share.ts'
 import { LeaseTable } from './lease-table.ts'
+import type { RecentLevel } from './recent-levels.ts'
 import { type Claim, dayCounter, dayKey, hierarchyKeys, planOf } from './redis-claim.ts'
 import type { RedisAnswer } from './redis-connection.ts'
 import { dayMs, recordedTotals, Telling, type TellingOptions } from './redis-telling.ts'
@@ -32,7 +33,7 @@ import { dayMs, recordedTotals, Telling, type TellingOptions } from './redis-tel
  *   itself and what it holds, and asks again. An epoch that the node does not know says that another node did so; it then
  *   tells its own. Where the ledger does not answer, counting goes on with what is known, and it is merged later.
  *
- * Not known to a Redis that was emptied: what was settled within the last second or minute, in the rolling windows alone.
+ * The rolling windows of a Redis that was emptied count what is in flight, and at least what each node was last told.
  */
 export interface RedisCounters extends CounterStore, AsyncDisposable {
   /** This process's name in the record. */
@@ -44,6 +45,8 @@ export interface RedisCounters extends CounterStore, AsyncDisposable {
   adopt(hold: Hold, demand: Demand): Hold
   /** What this process has settled of the owner's slug on the UTC day. */
   settledHere(counter: { hierarchy: string; owner: string; slug: string; day: string }): Total
+  /** What a rolling window counted when it was last told, if that was lately. */
+  recentLevel(hierarchy: string, key: string): RecentLevel | null
   /** Names the server that keeps a hierarchy's counters. */
   shardOf(hierarchy: string): string
   /** Rejects with `CountersUnavailable` while the hierarchy's counters do not answer. */
@@ -92,6 +95,7 @@ class FunctionCounters implements RedisCounters {
     const answer = this.#readTaken(await this.#telling.ask(share, 'take', plan.keys, values), share)
     const levels = levelsOf(buckets, answer.figures)
     const { atMs, wallMs, waitMs } = answer
+    share.levels.remember(levels, { atMs: clock.monotonic(), storeMs: atMs })
     const refusedBy = buckets[answer.refusing - 1]
     if (refusedBy !== undefined && canRefuse(refusedBy)) {
       return { taken: false, refused: { bucket: refusedBy, retryAfterMs: waitMs < 0 ? null : waitMs }, levels }
@@ -167,6 +171,10 @@ class FunctionCounters implements RedisCounters {
 
   settledHere({ hierarchy, owner, slug, day }: { hierarchy: string; owner: string; slug: string; day: string }): Total {
     return this.#share(hierarchy).total(Date.parse(day) / dayMs, dayCounter({ owner, slug }))
+  }
+
+  recentLevel(hierarchy: string, key: string): RecentLevel | null {
+    return this.#share(hierarchy).levels.find(key)
   }
 
   shardOf(hierarchy: string): string {

@@ -3,7 +3,7 @@ import { type Clock, sleep, type Timer, utcDay } from '../clock.ts'
 import { CountersUnavailable, type DaySum } from './counter-store.ts'
 import type { HierarchyShare, Total } from './hierarchy-share.ts'
 import type { RecordedUsage } from './recorded-usage.ts'
-import { type Claim, claimText, dayCounter, dayKey, hierarchyKeys } from './redis-claim.ts'
+import { type Claim, claimText, dayCounter, dayKey, hierarchyKeys, windowKey } from './redis-claim.ts'
 import type { RedisAnswer, RedisConnection, RedisFunction } from './redis-connection.ts'
 import { windowMemoryMs } from './rolling-window.ts'
 
@@ -17,6 +17,8 @@ export interface TellingOptions {
 }
 
 export const dayMs = 86_400_000
+/** No epoch has this name: Redis will ask for what it was not told. */
+const untold = 'untold'
 const retryMs = 1_000
 const totalsAtOnce = 100
 const claimsAtOnce = 200
@@ -43,10 +45,13 @@ export class Telling implements AsyncDisposable {
     if (claim.atMs === null) {
       if (used === null) return
       share.isOwed = true
-      // No epoch has this name: Redis will ask for what it was not told.
-      if (share.epoch === '') share.epoch = 'untold'
+      if (share.epoch === '') share.epoch = untold
       this.#owe(share)
       return
+    }
+    for (const { key, type } of claim.plan.windows) {
+      const [reserved, counted] = type === 'REQUEST' ? [1, used === null ? 0 : 1] : [claim.tokens, used ?? 0]
+      share.levels.change(key, counted - reserved)
     }
     const untilMs = this.#options.clock.monotonic() + this.#options.leaseMs + windowMemoryMs
     share.unfinished.set(claim, { used, untilMs, isBeingTold: false, isToldAgain: false })
@@ -151,7 +156,7 @@ export class Telling implements AsyncDisposable {
 
   /** `lostAtMs`: Redis's wall clock, where no node has told it anything yet; then the ledger is asked, too. */
   async #introduce(share: HierarchyShare, lostAtMs: number | null): Promise<void> {
-    const { hierarchy } = share
+    const { hierarchy, epoch } = share
     const recorded = lostAtMs === null ? null : await this.#recordedTotals(hierarchy, lostAtMs)
     await this.merge(hierarchy, [...this.#ownTotals(share), ...(recorded ?? [])])
     const opened = await this.#open(share, { isWhole: recorded !== null })
@@ -159,6 +164,7 @@ export class Telling implements AsyncDisposable {
     const claims = [...share.claims, ...share.unfinished.keys()].filter(({ atMs }) => atMs !== null)
     for (const end of share.unfinished.values()) end.isToldAgain = true
     await this.#tellClaims(share, claims, (claim) => share.claims.has(claim) || share.unfinished.has(claim))
+    if (epoch !== '' && epoch !== untold) await this.#recall(share)
     for (const claim of share.unfinished.keys()) this.#tellFinished(claim).catch(() => this.#owe(share))
   }
 
@@ -175,6 +181,17 @@ export class Telling implements AsyncDisposable {
         await this.ask(share, 'usage', keys, [])
         return
       }
+    }
+  }
+
+  /** Windows count at least what they were last known to. */
+  async #recall({ hierarchy, levels }: HierarchyShare): Promise<void> {
+    const all = [...levels.all()].filter(({ used }) => used > 0)
+    for (let start = 0; start < all.length; start += totalsAtOnce) {
+      const some = all.slice(start, start + totalsAtOnce)
+      const keys = some.map(({ key }) => windowKey(hierarchy, key))
+      const values = some.flatMap(({ unit, used, storeMs }) => [unit, used, storeMs])
+      await this.#options.connection.call('recall', [hierarchyKeys(hierarchy).record, ...keys], values)
     }
   }
 

@@ -146,6 +146,21 @@ describe('counters that several nodes share in Redis', withoutRedis, () => {
       assert.deepEqual(await levels(counters, buckets), [10])
     })
 
+    test('keep windows closed for what was settled, as far as any node was told', async () => {
+      await using one = await openTestRedisCounters({ redis })
+      await using other = await openTestRedisCounters({ redis })
+      const buckets = [
+        bucket({ type: 'TOKEN', unit: 'MINUTE', threshold: 100 }),
+        bucket({ unit: 'MINUTE', threshold: 9 }),
+      ]
+      for (const counters of [one, one, other]) await counters.settle(await admit(counters, buckets, 30), 20)
+      await one.release(await admit(one, buckets, 5))
+      await redis.send(['FLUSHALL'])
+      assert.deepEqual(await levels(other, buckets), [60, 3])
+      await admit(one, buckets, 40)
+      assert.equal((await other.take({ hierarchy, buckets, tokens: 1 })).taken, false)
+    })
+
     test('count what the ledger has of nodes that are gone, once, also when it answers later', async () => {
       const owner = newOwner()
       const buckets = dayBuckets(owner)
