@@ -72,7 +72,7 @@ export async function openInferencePlane({
 
   const directory = new Directory(promptSource(storedDirectory(database.queries, secretBox), { clock }))
   const limiter = opened.use(openLimiter({ counters, clock, metrics }))
-  const outbound = opened.use(openOutbound(config))
+  const outbound = opened.use(openOutbound({ ...config, clock }))
   const server = createInferenceListener(
     {
       directory,

@@ -1,7 +1,11 @@
 import { lookup } from 'node:dns'
 import { isIP, type LookupFunction } from 'node:net'
-import { Agent, buildConnector, type Dispatcher, errors } from 'undici'
+import { Agent, buildConnector, errors } from 'undici'
 import type { Clock } from './clock.ts'
+import type { OutboundCall, OutboundHandler } from './outbound/call.ts'
+import { type OutboundRequest, OutboundTimeoutError } from './outbound/connection.ts'
+import { ConnectionPool } from './outbound/connection-pool.ts'
+import { HttpProtocolError } from './outbound/response-reader.ts'
 import { isForbiddenAddress, isLoopbackAddress } from './outbound-addresses.ts'
 
 /**
@@ -11,15 +15,7 @@ import { isForbiddenAddress, isLoopbackAddress } from './outbound-addresses.ts'
  */
 export interface Outbound extends AsyncDisposable {
   /** Sends one request; `handler` hears of everything that becomes of it. Never throws. */
-  dispatch(request: OutboundRequest, handler: Dispatcher.DispatchHandler): void
-}
-
-export interface OutboundRequest {
-  origin: string
-  path: string
-  method: 'GET' | 'POST'
-  headers: readonly string[]
-  body: Buffer | null
+  dispatch(request: OutboundRequest, handler: OutboundHandler): OutboundCall
 }
 
 export interface Deadlines {
@@ -29,23 +25,24 @@ export interface Deadlines {
   idleTimeoutMs: number
 }
 
-export type OutboundHandler = Dispatcher.DispatchHandler
-export type OutboundController = Dispatcher.DispatchController
-
-export function openOutbound({ connectTimeoutMs, firstByteTimeoutMs, idleTimeoutMs }: Deadlines): Outbound {
-  const agent = new Agent({
-    connect: guardedConnector({ timeoutMs: connectTimeoutMs, mayCall: isCallable }),
-    headersTimeout: firstByteTimeoutMs,
-    bodyTimeout: idleTimeoutMs,
-    keepAliveTimeout: 30_000,
-    maxResponseSize: -1,
-    pipelining: 1,
+export function openOutbound({
+  connectTimeoutMs,
+  firstByteTimeoutMs,
+  idleTimeoutMs,
+  clock,
+}: Deadlines & { clock: Clock }): Outbound {
+  const connect = guardedConnector({ timeoutMs: connectTimeoutMs, mayCall: isCallable })
+  const pool = new ConnectionPool({
+    connect: ({ protocol, host, hostname, port }, callback) => {
+      connect({ protocol, host, hostname, port }, callback)
+    },
+    clock,
+    firstByteTimeoutMs,
+    idleTimeoutMs,
   })
   return {
-    dispatch({ origin, path, method, headers, body }, handler) {
-      agent.dispatch({ origin, path, method, headers: headers as string[], body }, handler)
-    },
-    [Symbol.asyncDispose]: () => agent.destroy(),
+    dispatch: (request, handler) => pool.dispatch(request, handler),
+    [Symbol.asyncDispose]: async () => pool.close(),
   }
 }
 
@@ -132,10 +129,9 @@ export type OutboundFailure = 'timeout' | 'forbidden-address' | 'unreachable' | 
 
 /** What kind of failure an error that a handler was given stands for. */
 export function outboundFailure(error: unknown): OutboundFailure {
-  if (error instanceof errors.HeadersTimeoutError || error instanceof errors.BodyTimeoutError) return 'timeout'
+  if (error instanceof OutboundTimeoutError) return 'timeout'
   if (error instanceof ForbiddenAddressError) return 'forbidden-address'
-  if (error instanceof errors.HTTPParserError || error instanceof errors.ResponseContentLengthMismatchError)
-    return 'protocol'
+  if (error instanceof HttpProtocolError || error instanceof errors.HTTPParserError) return 'protocol'
   return 'unreachable'
 }
 

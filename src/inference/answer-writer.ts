@@ -1,4 +1,4 @@
-import type { ClientConnection } from './client-connection.ts'
+import type { ClientConnection, HeaderList } from './client-connection.ts'
 
 const heldBytesMax = 256 * 1024
 
@@ -8,13 +8,13 @@ const heldBytesMax = 256 * 1024
  */
 export class AnswerWriter {
   readonly #client: ClientConnection
-  readonly #headers: Record<string, string>
+  readonly #headers: HeaderList
   readonly #holds: boolean
   #held: Buffer[] = []
   #heldBytes = 0
   #started = false
 
-  constructor(client: ClientConnection, { headers, holds }: { headers: Record<string, string>; holds: boolean }) {
+  constructor(client: ClientConnection, { headers, holds }: { headers: HeaderList; holds: boolean }) {
     this.#client = client
     this.#headers = headers
     this.#holds = holds
@@ -31,20 +31,20 @@ export class AnswerWriter {
     this.#held.push(bytes)
     this.#heldBytes += bytes.length
     if (this.#holds && this.#heldBytes <= heldBytesMax) return true
-    this.#start({})
+    this.#start([])
     const held = this.#takeHeld()
     return this.#client.write(held)
   }
 
   end(final: Buffer): void {
-    if (!this.#started) this.#start({ 'content-length': String(this.#heldBytes + final.length) })
+    if (!this.#started) this.#start(['content-length', String(this.#heldBytes + final.length)])
     this.#held.push(final)
     this.#client.end(this.#takeHeld())
   }
 
-  #start(headers: Record<string, string>): void {
+  #start(headers: HeaderList): void {
     this.#started = true
-    this.#client.start(200, { ...this.#headers, ...headers })
+    this.#client.start(200, [...this.#headers, ...headers])
   }
 
   #takeHeld(): Buffer {

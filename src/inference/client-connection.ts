@@ -1,8 +1,12 @@
 import type { ServerResponse } from 'node:http'
+import { atEndOfTurn } from '../end-of-turn.ts'
 import type { Refusal } from './refusal.ts'
 
 /** How an API of the inference listener tells its callers that something went wrong. */
 export type RenderError = (refusal: Refusal, requestId: string) => object
+
+/** Names and values in turn: the form in which `node:http` takes headers without making an object of them. */
+export type HeaderList = readonly string[]
 
 /**
  * The client's side of one exchange: answers are written through it, and it knows, at once, when the client
@@ -16,13 +20,16 @@ export class ClientConnection {
   readonly #outgoing: ServerResponse
   readonly #renderError: RenderError
   readonly #whenGone: (() => void)[] = []
-  #extraHeaders: Record<string, string> = {}
+  /** What every answer of this exchange carries. */
+  readonly #headers: string[]
   #gone = false
+  #isCorked = false
 
   constructor(outgoing: ServerResponse, { requestId, renderError }: { requestId: string; renderError: RenderError }) {
     this.requestId = requestId
     this.#outgoing = outgoing
     this.#renderError = renderError
+    this.#headers = ['x-request-id', requestId]
     outgoing.once('close', () => {
       if (outgoing.writableFinished) return
       this.#gone = true
@@ -40,14 +47,14 @@ export class ClientConnection {
   }
 
   /** Headers that every answer of this exchange carries from now on. */
-  addHeaders(headers: Record<string, string>): void {
-    this.#extraHeaders = { ...this.#extraHeaders, ...headers }
+  addHeaders(headers: HeaderList): void {
+    this.#headers.push(...headers)
   }
 
   /** Sends the head at once: a stream's client learns that it was accepted before the first token. */
-  start(status: number, headers: Record<string, string>): void {
+  start(status: number, headers: HeaderList): void {
     this.status = status
-    this.#outgoing.writeHead(status, { ...headers, ...this.#extraHeaders, 'x-request-id': this.requestId })
+    this.#outgoing.writeHead(status, [...headers, ...this.#headers])
   }
 
   get started(): boolean {
@@ -56,7 +63,9 @@ export class ClientConnection {
 
   /** False when the client reads more slowly than this is written: wait for `onDrain` before writing on. */
   write(bytes: Buffer): boolean {
-    return this.#gone || this.#outgoing.write(bytes)
+    if (this.#gone) return true
+    this.#corkForThisTurn()
+    return this.#outgoing.write(bytes)
   }
 
   onDrain(callback: () => void): void {
@@ -64,7 +73,9 @@ export class ClientConnection {
   }
 
   end(bytes?: Buffer): void {
-    if (!this.#gone) this.#outgoing.end(bytes)
+    atEndOfTurn(() => {
+      if (!this.#gone) this.#outgoing.end(bytes)
+    })
   }
 
   /** Cuts the connection, so that what was sent cannot be taken for a complete answer. */
@@ -78,9 +89,19 @@ export class ClientConnection {
     this.sendJson(refusal.status, this.#renderError(refusal, this.requestId), refusal.headers)
   }
 
-  sendJson(status: number, body: object, headers: Record<string, string> = {}): void {
+  sendJson(status: number, body: object, headers: HeaderList = []): void {
     const bytes = Buffer.from(JSON.stringify(body))
-    this.start(status, { ...headers, 'content-type': 'application/json', 'content-length': String(bytes.length) })
+    this.start(status, [...headers, 'content-type', 'application/json', 'content-length', String(bytes.length)])
     this.end(bytes)
+  }
+
+  #corkForThisTurn(): void {
+    if (this.#isCorked) return
+    this.#isCorked = true
+    this.#outgoing.cork()
+    atEndOfTurn(() => {
+      this.#isCorked = false
+      this.#outgoing.uncork()
+    })
   }
 }

@@ -12,10 +12,12 @@ export interface Dialect {
   /** The event types that end a stream; `[DONE]` does in every dialect. */
   finalTypes: readonly string[]
   /** The members of an answer in one piece that hold what the model wrote. */
-  textMembers: readonly string[]
+  textMembers: readonly TextMember[]
   /** What the model wrote, out of one event of a stream or one answer in one piece. */
   textOf(data: unknown): string
 }
+
+export type TextMember = 'choices' | 'content' | 'output'
 
 /** `/v1/chat/completions`, `/v1/completions` and `/v1/embeddings`. */
 export const chatDialect: Dialect = {

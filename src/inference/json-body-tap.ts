@@ -1,8 +1,8 @@
-import type { Dialect } from './dialects.ts'
+import type { Dialect, TextMember } from './dialects.ts'
 import { textOfBeginning } from './generated-text.ts'
-import type { Edit } from './json-scan.ts'
+import { type Edit, MemberNames, scanJsonObject } from './json-scan.ts'
 import { isWhitespace, JsonText, jsonBytes, type Span } from './json-text.ts'
-import { lastingCopy, type ResponseTap, type Tapped, tapped } from './response-tap.ts'
+import { type ResponseTap, type Tapped, tapped } from './response-tap.ts'
 
 const { backslash, closeBrace, closeBracket, colon, comma, openBrace, openBracket, quote } = jsonBytes
 
@@ -27,8 +27,8 @@ export class JsonBodyTap implements ResponseTap {
   readonly #dialect: Dialect
   readonly #modelJson: Buffer | null
   readonly #keptBytesMax: number
-  readonly #keptNames: ReadonlySet<string>
-  readonly #kept = new Map<string, KeptValue>()
+  readonly #keptNames: readonly KeptName[]
+  readonly #kept = new Map<KeptName, KeptValue>()
   #expected: Expected = 'object'
   /** Whether the next byte is inside a string of any kind and, if so, follows a backslash. */
   #inString = false
@@ -45,14 +45,14 @@ export class JsonBodyTap implements ResponseTap {
 
   constructor({ dialect, model, keptBytesMax = 1024 * 1024 }: JsonBodyTapOptions) {
     this.#dialect = dialect
-    this.#modelJson = model === null ? null : lastingCopy(Buffer.from(JSON.stringify(model)))
+    this.#modelJson = model === null ? null : Buffer.from(JSON.stringify(model))
     this.#keptBytesMax = keptBytesMax
-    this.#keptNames = new Set(['usage', 'error', ...dialect.textMembers])
+    this.#keptNames = ['usage', 'error', ...dialect.textMembers]
   }
 
   push(chunk: Buffer): Tapped {
     const closedBefore = this.#closedAt !== null
-    const edits = this.#walk(chunk)
+    const edits = (this.#expected === 'object' ? this.#readWhole(chunk) : null) ?? this.#walk(chunk)
     return tapped(chunk, edits, closedBefore ? 0 : (this.#closedAt ?? chunk.length))
   }
 
@@ -82,13 +82,30 @@ export class JsonBodyTap implements ResponseTap {
     return texts.join('')
   }
 
-  #keptValue(name: string): unknown {
-    return parsedOrNull(this.#keptJson(name))
+  #keptValue(name: KeptName): unknown {
+    // What JSON.parse throws takes 5 µs, and most members never come.
+    return this.#kept.has(name) ? parsedOrNull(this.#keptJson(name)) : null
   }
 
   /** Of a value that broke off, or is longer than allowed, the beginning, which is no JSON. */
-  #keptJson(name: string): Buffer {
+  #keptJson(name: KeptName): Buffer {
     return Buffer.concat(this.#kept.get(name)?.pieces ?? [])
+  }
+
+  /** Reads an answer that came in one chunk, in half the time of a walk; null when the chunk is something else. */
+  #readWhole(chunk: Buffer): Edit[] | null {
+    if (chunk.length > this.#keptBytesMax) return null
+    const scanned = scanJsonObject(chunk, wholeMembers)
+    if (!scanned.ok) return null
+    this.#expected = 'nothing'
+    this.#closedAt = scanned.closeAt
+    for (const name of this.#keptNames) {
+      const span = scanned.members[name]
+      if (span !== undefined) this.#kept.set(name, { pieces: [chunk.subarray(span.start, span.end)], bytes: 0 })
+    }
+    const { model } = scanned.members
+    if (model === undefined || this.#modelJson === null || chunk[model.start] !== quote) return []
+    return [{ ...model, replacement: this.#modelJson }]
   }
 
   #walk(chunk: Buffer): Edit[] {
@@ -143,9 +160,10 @@ export class JsonBodyTap implements ResponseTap {
     const name = this.#name.includes('\\') ? parsedOrNull(Buffer.from(this.#name)) : this.#name.slice(1, -1)
     this.#replacement = name === 'model' && kind === 'rest of string' ? this.#modelJson : null
     this.#keeping = null
-    if (typeof name !== 'string' || !this.#keptNames.has(name)) return
+    const keptName = this.#keptNames.find((kept) => kept === name)
+    if (keptName === undefined) return
     this.#keeping = { pieces: [], bytes: 0 }
-    this.#kept.set(name, this.#keeping)
+    this.#kept.set(keptName, this.#keeping)
   }
 
   #passString(text: JsonText, { start, next }: { start: number; next: Expected }): number {
@@ -212,6 +230,10 @@ export class JsonBodyTap implements ResponseTap {
     if (this.#keeping.bytes <= this.#keptBytesMax) this.#keeping.pieces.push(Buffer.from(chunk.subarray(start, end)))
   }
 }
+
+type KeptName = 'usage' | 'error' | TextMember
+
+const wholeMembers = new MemberNames(['model', 'usage', 'error', 'choices', 'content', 'output'])
 
 interface KeptValue {
   /** Copies: a view would keep a whole chunk in memory. */

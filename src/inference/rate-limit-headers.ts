@@ -1,11 +1,12 @@
 import type { RateLimitState, RateLimits } from '../limits/limiter.ts'
+import type { HeaderList } from './client-connection.ts'
 
 /** The `x-ratelimit-*` headers for the tightest rate limit of each type, where there is one (contract §12). */
-export function rateLimitHeaders({ requests, tokens }: RateLimits): Record<string, string> {
-  const headers: Record<string, string> = {}
-  if (requests !== null) addHeaders(headers, requestHeaders, requests)
-  if (tokens !== null) addHeaders(headers, tokenHeaders, tokens)
-  return headers
+export function rateLimitHeaders({ requests, tokens }: RateLimits): HeaderList {
+  return [
+    ...(requests === null ? [] : limitHeaders(requestHeaders, requests)),
+    ...(tokens === null ? [] : limitHeaders(tokenHeaders, tokens)),
+  ]
 }
 
 const requestHeaders = {
@@ -19,10 +20,8 @@ const tokenHeaders: typeof requestHeaders = {
   reset: 'x-ratelimit-reset-tokens',
 }
 
-function addHeaders(headers: Record<string, string>, names: typeof requestHeaders, state: RateLimitState): void {
-  headers[names.limit] = String(state.limit)
-  headers[names.remaining] = String(state.remaining)
-  headers[names.reset] = duration(state.resetMs)
+function limitHeaders(names: typeof requestHeaders, { limit, remaining, resetMs }: RateLimitState): HeaderList {
+  return [names.limit, String(limit), names.remaining, String(remaining), names.reset, duration(resetMs)]
 }
 
 /** A span of time as OpenAI's headers write it: `850ms`, `3s`, `1m0s`. */

@@ -1,4 +1,5 @@
 import { describeRefusal, type RefusedLimit } from '../limits/limiter.ts'
+import type { HeaderList } from './client-connection.ts'
 
 /**
  * An inference request that is not served: what the customer is told, in whichever dialect is spoken. Nothing
@@ -11,7 +12,7 @@ export interface Refusal {
   message: string
   param?: string | null
   limit?: { type: string; unit: string; threshold: number; scope: 'group' | 'parent' }
-  headers?: Record<string, string>
+  headers?: HeaderList
 }
 
 export const refusals = {
@@ -74,7 +75,7 @@ export const refusals = {
     type: 'server_error',
     code: 'service_unavailable',
     message: 'The service cannot take requests at this moment. Try again.',
-    headers: { 'retry-after': '1' },
+    headers: ['retry-after', '1'],
   },
 } as const satisfies Record<string, Refusal>
 
@@ -102,10 +103,12 @@ export function limitExceeded(refused: RefusedLimit): Refusal {
     code: limit === 'rate' ? 'rate_limit_exceeded' : 'usage_limit_exceeded',
     message: describeRefusal(refused),
     limit: { type, unit, threshold, scope },
-    headers: {
-      'retry-after': String(Math.max(1, Math.ceil(retryAfterMs / 1000))),
-      'retry-after-ms': String(Math.ceil(retryAfterMs)),
-      ...(unit === 'DAY' || neverFits ? { 'x-should-retry': 'false' } : {}),
-    },
+    headers: [
+      'retry-after',
+      String(Math.max(1, Math.ceil(retryAfterMs / 1000))),
+      'retry-after-ms',
+      String(Math.ceil(retryAfterMs)),
+      ...(unit === 'DAY' || neverFits ? ['x-should-retry', 'false'] : []),
+    ],
   }
 }

@@ -3,7 +3,7 @@ import type { Metrics } from '../metrics.ts'
 import { AnswerWriter } from './answer-writer.ts'
 import type { Api } from './api.ts'
 import type { Served } from './billing.ts'
-import type { ClientConnection } from './client-connection.ts'
+import type { ClientConnection, HeaderList } from './client-connection.ts'
 import { JsonBodyTap } from './json-body-tap.ts'
 import { refusals } from './refusal.ts'
 import type { InferenceRequest } from './request.ts'
@@ -136,10 +136,8 @@ function outcomeOf(ending: Ending['kind'], tap: ResponseTap): Served['outcome'] 
 }
 
 /** What of upstream's headers the client sees: these, and nothing else (contract §11). */
-function answerHeaders(response: UpstreamResponse, { isStream }: { isStream: boolean }): Record<string, string> {
-  const contentType = response.headers['content-type']
-  return {
-    'content-type': typeof contentType === 'string' ? contentType : 'application/json',
-    ...(isStream ? { 'cache-control': 'no-cache', 'x-accel-buffering': 'no' } : {}),
-  }
+function answerHeaders(response: UpstreamResponse, { isStream }: { isStream: boolean }): HeaderList {
+  const given = response.headers['content-type']
+  const contentType = ['content-type', typeof given === 'string' ? given : 'application/json']
+  return isStream ? [...contentType, 'cache-control', 'no-cache', 'x-accel-buffering', 'no'] : contentType
 }

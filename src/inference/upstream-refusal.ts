@@ -1,5 +1,6 @@
 import { z } from 'zod'
 import type { Target } from '../directory/target.ts'
+import type { HeaderList } from './client-connection.ts'
 import { type Refusal, refusals } from './refusal.ts'
 import type { UpstreamResponse } from './upstream.ts'
 
@@ -54,9 +55,9 @@ function withPublicName(message: string, { target, slug }: { target: Target; slu
   return target.targetModel === null ? withoutHost : withoutHost.replaceAll(target.targetModel, slug)
 }
 
-function retryHeaders(headers: UpstreamResponse['headers']): Record<string, string> {
+function retryHeaders(headers: UpstreamResponse['headers']): HeaderList {
   const retryAfter = headers['retry-after']
-  return typeof retryAfter === 'string' ? { 'retry-after': retryAfter } : {}
+  return typeof retryAfter === 'string' ? ['retry-after', retryAfter] : []
 }
 
 function parseError(body: Buffer): z.output<typeof ErrorBody>['error'] | null {

@@ -1,6 +1,6 @@
 import type { IncomingMessage } from 'node:http'
 import type { Target } from '../directory/target.ts'
-import type { OutboundRequest } from '../outbound.ts'
+import type { OutboundRequest } from '../outbound/connection.ts'
 import type { Api } from './api.ts'
 import { appendMember, type Edit, splice } from './json-scan.ts'
 import type { InferenceRequest } from './request.ts'

@@ -1,14 +1,10 @@
 import type { Target } from '../directory/target.ts'
 import type { Log } from '../log.ts'
 import type { Metrics } from '../metrics.ts'
-import {
-  type Outbound,
-  type OutboundController,
-  type OutboundFailure,
-  type OutboundHandler,
-  type OutboundRequest,
-  outboundFailure,
-} from '../outbound.ts'
+import type { OutboundCall, OutboundHandler } from '../outbound/call.ts'
+import type { OutboundRequest } from '../outbound/connection.ts'
+import type { ResponseHeaders } from '../outbound/response-reader.ts'
+import { type Outbound, type OutboundFailure, outboundFailure } from '../outbound.ts'
 
 /** What becomes of a request at its targets. */
 export type UpstreamAnswer =
@@ -41,8 +37,7 @@ export async function callUpstream(
   let answer: UpstreamAnswer = { kind: 'failed', failure: 'unreachable' }
   for (const [index, target] of targets.entries()) {
     if (clientGone) break
-    attempt = new UpstreamResponse()
-    outbound.dispatch(requestFor(target), attempt)
+    attempt = new UpstreamResponse(outbound, requestFor(target))
     const failure = await attempt.firstByte
     if (clientGone) break
     if (failure !== null) {
@@ -76,20 +71,20 @@ const discardedBytesMax = 64 * 1024
 /** One answer of an upstream: its head, and its bytes for whoever calls `readInto`. */
 export class UpstreamResponse implements OutboundHandler {
   status = 0
-  headers: Record<string, string | string[] | undefined> = {}
+  headers: ResponseHeaders = {}
   /** Resolves with null at the body's first byte or its end, with the failure when neither comes. */
   readonly firstByte: Promise<{ kind: OutboundFailure; cause: Error } | null>
   readonly #resolveFirstByte: (failure: { kind: OutboundFailure; cause: Error } | null) => void
-  #controller: OutboundController | null = null
+  readonly #call: OutboundCall
   #sink: ResponseSink | null = null
   #early: Buffer | null = null
   #ended: 'no' | 'complete' | Error = 'no'
-  #aborted: Error | null = null
 
-  constructor() {
+  constructor(outbound: Outbound, request: OutboundRequest) {
     const { promise, resolve } = Promise.withResolvers<{ kind: OutboundFailure; cause: Error } | null>()
     this.firstByte = promise
     this.#resolveFirstByte = resolve
+    this.#call = outbound.dispatch(request, this)
   }
 
   /** Hands over what has come and what will come. To be called once. */
@@ -117,41 +112,33 @@ export class UpstreamResponse implements OutboundHandler {
   }
 
   pause(): void {
-    this.#controller?.pause()
+    this.#call.pause()
   }
 
   resume(): void {
-    if (this.#controller?.paused) this.#controller.resume()
+    this.#call.resume()
   }
 
   /** Ends the exchange with the upstream; the sink hears of an error, unless the body has ended already. */
   abort(reason = new Error('The request was aborted.')): void {
-    if (this.#aborted !== null || this.#ended !== 'no') return
-    this.#aborted = reason
-    this.#controller?.abort(reason)
+    this.#call.abort(reason)
   }
 
-  onRequestStart(controller: OutboundController): void {
-    this.#controller = controller
-    if (this.#aborted !== null) controller.abort(this.#aborted)
-  }
-
-  onResponseStart(
-    _controller: OutboundController,
-    status: number,
-    headers: Record<string, string | string[] | undefined>,
-  ): void {
+  onHead(status: number, headers: ResponseHeaders): void {
     this.status = status
     this.headers = headers
   }
 
-  onResponseData(controller: OutboundController, chunk: Buffer): void {
+  onData(chunk: Buffer): void {
     if (this.#sink !== null) {
       this.#deliver(chunk)
-    } else {
-      this.#early = this.#early === null ? chunk : Buffer.concat([this.#early, chunk])
-      controller.pause()
+    } else if (this.#early === null) {
+      // Whoever reads it is there before the next chunk is, nearly always: pausing would cost more than the chunk.
+      this.#early = chunk
       this.#resolveFirstByte(null)
+    } else {
+      this.#early = Buffer.concat([this.#early, chunk])
+      this.pause()
     }
   }
 
@@ -164,13 +151,13 @@ export class UpstreamResponse implements OutboundHandler {
     }
   }
 
-  onResponseEnd(): void {
+  onEnd(): void {
     this.#ended = 'complete'
     this.#resolveFirstByte(null)
     this.#sink?.end()
   }
 
-  onResponseError(_controller: OutboundController, cause: Error): void {
+  onError(cause: Error): void {
     this.#ended = cause
     this.#resolveFirstByte({ kind: outboundFailure(cause), cause })
     this.#sink?.error(cause)

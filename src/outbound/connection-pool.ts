@@ -1,0 +1,109 @@
+import type { Socket } from 'node:net'
+import type { Clock } from '../clock.ts'
+import { OutboundCall, type OutboundHandler } from './call.ts'
+import { Connection, type OutboundRequest } from './connection.ts'
+
+export interface ConnectionPoolOptions {
+  /** Opens a connection to the origin, within its deadline. */
+  connect: (origin: URL, callback: (...result: [error: null, Socket] | [Error, socket: null]) => void) => void
+  clock: Clock
+  firstByteTimeoutMs: number
+  idleTimeoutMs: number
+}
+
+/** Many servers close after 5 s without saying so. A request that meets the closing fails. */
+const keepAliveMsDefault = 4_000
+const keepAliveMsMax = 60_000
+/** Who closes after so many milliseconds has closed a little earlier for us. */
+const keepAliveMarginMs = 1_000
+
+interface FreeConnection {
+  connection: Connection
+  untilMs: number
+}
+
+/**
+ * Connections to servers, kept for the next request: as many to an origin as it has requests at a time. The one that
+ * became free last serves first, so that those no longer needed grow old and leave.
+ */
+export class ConnectionPool {
+  readonly #options: ConnectionPoolOptions
+  readonly #free = new Map<string, FreeConnection[]>()
+  readonly #open = new Set<Connection>()
+  #isClosed = false
+
+  constructor(options: ConnectionPoolOptions) {
+    this.#options = options
+  }
+
+  /** Never throws: the handler hears of every failure. */
+  dispatch(request: OutboundRequest, handler: OutboundHandler): OutboundCall {
+    const call = new OutboundCall(handler)
+    const free = this.#takeFree(request.origin)
+    if (free !== null) send(free, request, call)
+    else this.#connect(request, call)
+    return call
+  }
+
+  /** Closes all connections; requests under way fail. */
+  close(): void {
+    this.#isClosed = true
+    for (const connection of this.#open) connection.destroy()
+  }
+
+  #connect(request: OutboundRequest, call: OutboundCall): void {
+    const { origin } = request
+    this.#options.connect(new URL(origin), (error, socket) => {
+      if (error !== null) return call.failed(error)
+      const connection = this.#opened(socket, origin)
+      if (this.#isClosed) connection.destroy()
+      if (call.isOver) this.#release(connection, origin)
+      else send(connection, request, call)
+    })
+  }
+
+  #takeFree(origin: string): Connection | null {
+    const free = this.#free.get(origin)
+    for (let next = free?.pop(); next !== undefined; next = free?.pop()) {
+      if (next.connection.isOpen && next.untilMs > this.#options.clock.monotonic()) return next.connection
+      next.connection.destroy()
+    }
+    return null
+  }
+
+  #opened(socket: Socket, origin: string): Connection {
+    const { firstByteTimeoutMs, idleTimeoutMs } = this.#options
+    const connection = new Connection(socket, {
+      firstByteTimeoutMs,
+      idleTimeoutMs,
+      onFree: () => this.#release(connection, origin),
+      onClosed: () => this.#forget(connection, origin),
+    })
+    this.#open.add(connection)
+    return connection
+  }
+
+  #release(connection: Connection, origin: string): void {
+    const saidMs = connection.keepAliveMs
+    const keepAliveMs = saidMs === null ? keepAliveMsDefault : Math.min(saidMs - keepAliveMarginMs, keepAliveMsMax)
+    const free = this.#free.get(origin) ?? []
+    free.push({ connection, untilMs: this.#options.clock.monotonic() + keepAliveMs })
+    this.#free.set(origin, free)
+  }
+
+  #forget(connection: Connection, origin: string): void {
+    this.#open.delete(connection)
+    const left = (this.#free.get(origin) ?? []).filter((free) => free.connection !== connection)
+    if (left.length === 0) this.#free.delete(origin)
+    else this.#free.set(origin, left)
+  }
+}
+
+function send(connection: Connection, request: OutboundRequest, call: OutboundCall): void {
+  try {
+    connection.send(request, call)
+  } catch (cause) {
+    connection.destroy()
+    call.failed(cause instanceof Error ? cause : new Error(String(cause)))
+  }
+}

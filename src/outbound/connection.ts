@@ -1,0 +1,158 @@
+import type { Socket } from 'node:net'
+import { atEndOfTurn } from '../end-of-turn.ts'
+import type { Carrier, OutboundCall } from './call.ts'
+import { type ResponseHeaders, ResponseReader, type ResponseTaker } from './response-reader.ts'
+
+export interface OutboundRequest {
+  origin: string
+  path: string
+  method: 'GET' | 'POST'
+  /** Names and values in turn. */
+  headers: readonly string[]
+  body: Buffer | null
+}
+
+export interface ConnectionOptions {
+  firstByteTimeoutMs: number
+  /** Longest pause within a response. */
+  idleTimeoutMs: number
+  /** The response was read to its end, and the connection may carry another call. */
+  onFree: (connection: Connection) => void
+  onClosed: (connection: Connection) => void
+}
+
+/** The other side took too long. */
+export class OutboundTimeoutError extends Error {
+  constructor() {
+    super('The response, or its next part, did not come in time.')
+    this.name = 'OutboundTimeoutError'
+  }
+}
+
+/** A keep-alive connection to a server, which carries one call at a time. */
+export class Connection implements Carrier, ResponseTaker {
+  readonly #socket: Socket
+  readonly #options: ConnectionOptions
+  #call: OutboundCall | null = null
+  #reader: ResponseReader | null = null
+  #timeoutMs = 0
+  #isPaused = false
+  #failure: Error | null = null
+
+  constructor(socket: Socket, options: ConnectionOptions) {
+    this.#socket = socket
+    this.#options = options
+    socket.on('data', (bytes: Buffer) => this.#read(bytes))
+    socket.on('end', () => this.#reader?.finish())
+    socket.on('timeout', () => this.#timedOut())
+    socket.on('error', (error) => {
+      this.#failure ??= error
+    })
+    socket.on('close', () => {
+      options.onClosed(this)
+      this.#fail(this.#failure ?? new Error('The connection ended before the response did.'))
+    })
+  }
+
+  get isOpen(): boolean {
+    return !this.#socket.destroyed && this.#socket.writable
+  }
+
+  /** How long the server said that it keeps the connection; null where it did not. */
+  get keepAliveMs(): number | null {
+    return this.#reader?.keepAliveMs ?? null
+  }
+
+  /** Carries `call`, when it carries no other one. Throws where the request cannot be written down. */
+  send(request: OutboundRequest, call: OutboundCall): void {
+    const head = requestHead(request)
+    this.#call = call
+    this.#reader = new ResponseReader(this)
+    call.carriedBy(this)
+    this.#allowSilence(this.#options.firstByteTimeoutMs)
+    this.#socket.cork()
+    this.#socket.write(head, 'latin1')
+    if (request.body !== null) this.#socket.write(request.body)
+    atEndOfTurn(() => this.#socket.uncork())
+  }
+
+  pause(): void {
+    this.#isPaused = true
+    this.#socket.pause()
+  }
+
+  resume(): void {
+    if (!this.#isPaused) return
+    this.#isPaused = false
+    // The time in which nobody read is not the other side's.
+    this.#socket.setTimeout(this.#timeoutMs)
+    this.#socket.resume()
+  }
+
+  destroy(): void {
+    this.#socket.destroy()
+  }
+
+  onHead(status: number, headers: ResponseHeaders): void {
+    this.#call?.head(status, headers)
+  }
+
+  onData(chunk: Buffer): void {
+    this.#call?.data(chunk)
+  }
+
+  onEnd(): void {
+    const call = this.#call
+    this.#call = null
+    this.resume()
+    // A server may answer before it has read the whole request; its rest must not be taken for the next one.
+    const isFree = this.#reader?.keepsAlive === true && this.#socket.writableLength === 0 && this.isOpen
+    if (isFree) this.#options.onFree(this)
+    else this.destroy()
+    call?.ended()
+  }
+
+  #read(bytes: Buffer): void {
+    // What nobody asked for is no response.
+    if (this.#call === null) return void this.destroy()
+    this.#allowSilence(this.#options.idleTimeoutMs)
+    try {
+      this.#reader?.push(bytes)
+    } catch (cause) {
+      this.#fail(cause instanceof Error ? cause : new Error(String(cause)))
+    }
+  }
+
+  #timedOut(): void {
+    if (!this.#isPaused) this.#fail(new OutboundTimeoutError())
+  }
+
+  #fail(cause: Error): void {
+    const call = this.#call
+    this.#call = null
+    this.destroy()
+    call?.failed(cause)
+  }
+
+  /** For so long, from the last byte on; a server that says nothing for longer has failed. */
+  #allowSilence(timeoutMs: number): void {
+    if (this.#timeoutMs === timeoutMs) return
+    this.#timeoutMs = timeoutMs
+    this.#socket.setTimeout(timeoutMs)
+  }
+}
+
+/** Throws where a value could be read as more than one header. */
+function requestHead({ origin, method, path, headers, body }: OutboundRequest): string {
+  const host = origin.slice(origin.indexOf('//') + 2)
+  let head = `${method} ${path} HTTP/1.1\r\nhost: ${host}\r\nconnection: keep-alive\r\n`
+  if (body !== null) head += `content-length: ${body.length}\r\n`
+  for (let index = 0; index < headers.length; index += 2) {
+    const value = headers[index + 1] ?? ''
+    if (controlCharacter.test(value)) throw new Error(`The value of the header ${headers[index]} cannot be sent.`)
+    head += `${headers[index]}: ${value}\r\n`
+  }
+  return `${head}\r\n`
+}
+
+const controlCharacter = /[^\t\x20-\x7e\x80-\xff]/

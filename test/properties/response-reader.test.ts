@@ -1,0 +1,181 @@
+import assert from 'node:assert/strict'
+import { createServer, type Socket } from 'node:net'
+import { describe, test } from 'node:test'
+import fc from 'fast-check'
+import { Client } from 'undici'
+import { HttpProtocolError, ResponseReader } from '../../src/outbound/response-reader.ts'
+import { chunked, cuts } from '../support/chunks.ts'
+
+describe('a response of an upstream', () => {
+  test('is read the same however it is cut into pieces', () => {
+    fc.assert(
+      fc.property(response(), cuts(), ({ wire, status, body, headers }, fractions) => {
+        const seen = read(chunked(Buffer.from(wire, 'latin1'), fractions))
+        assert.equal(seen.status, status)
+        assert.equal(seen.body, body)
+        for (const [name, value] of Object.entries(headers)) assert.equal(seen.headers[name.toLowerCase()], value)
+        assert.equal(seen.ended, true)
+      }),
+      { numRuns: 3_000 },
+    )
+  })
+
+  test('is what another HTTP client reads', async () => {
+    await fc.assert(
+      fc.asyncProperty(response(), async ({ wire }) => {
+        const seen = read([Buffer.from(wire, 'latin1')])
+        const other = await readByUndici(wire)
+        assert.equal(seen.status, other.status)
+        assert.equal(seen.body, other.body)
+      }),
+      { numRuns: 100 },
+    )
+  })
+
+  test('is not at its end while a byte of it is missing', () => {
+    fc.assert(
+      fc.property(response({ endless: false }), cuts(), fc.nat(), ({ wire }, fractions, seed) => {
+        const bytes = Buffer.from(wire, 'latin1')
+        assert.equal(read(chunked(bytes.subarray(0, seed % bytes.length), fractions)).ended, false)
+      }),
+    )
+  })
+
+  test('leaves the connection free only where nothing else can be on it', () => {
+    const sized = 'HTTP/1.1 200 OK\r\ncontent-length: 2\r\n'
+    assert.equal(read([Buffer.from(`${sized}\r\nok`)]).keepsAlive, true)
+    assert.equal(read([Buffer.from(`${sized}\r\nokHTTP/1.1 200 OK\r\n`)]).keepsAlive, false)
+    assert.equal(read([Buffer.from(`${sized}connection: upgrade, Close\r\n\r\nok`)]).keepsAlive, false)
+    assert.equal(read([Buffer.from('HTTP/1.0 200 OK\r\ncontent-length: 2\r\n\r\nok')]).keepsAlive, false)
+    assert.equal(read([Buffer.from(`${sized}keep-alive: max=9, timeout=7\r\n\r\nok`)]).keepAliveMs, 7_000)
+  })
+
+  test('announcements before it are passed over, and too many of them refused', () => {
+    const hints = 'HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n'
+    const answer = 'HTTP/1.1 204 No Content\r\n\r\n'
+    assert.equal(read([Buffer.from(hints.repeat(3) + answer)]).status, 204)
+    assert.throws(() => read([Buffer.from(hints.repeat(20) + answer)]), HttpProtocolError)
+  })
+
+  const head = 'HTTP/1.1 200 OK\r\n'
+  const chunks = `${head}transfer-encoding: chunked\r\n\r\n`
+  const refused: Record<string, string> = {
+    'two lengths': `${head}content-length: 2\r\ncontent-length: 3\r\n\r\nok`,
+    'a length and chunks': `${head}content-length: 2\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n`,
+    'a length with a sign': `${head}content-length: +2\r\n\r\nok`,
+    'an unknown transfer encoding': `${head}transfer-encoding: gzip, chunked\r\n\r\n`,
+    'a header that goes on in the next line': `${head}x-a: 1\r\n x-b: 2\r\n\r\n`,
+    'a space before the colon': `${head}content-length : 2\r\n\r\nok`,
+    'a line feed alone': `${head}x-a: 1\ncontent-length: 2\r\n\r\nok`,
+    'a NUL in a header': `${head}x-a: \0\r\n\r\n`,
+    'another protocol': 'ICY 200 OK\r\n\r\n',
+    'a switch of protocols': 'HTTP/1.1 101 Switching Protocols\r\n\r\n',
+    'a chunk without a size': `${chunks}\r\nok\r\n`,
+    'a size that is no number': `${chunks}0x2\r\nok\r\n`,
+    'a size beyond all bodies': `${chunks}fffffffffff\r\n`,
+    'a chunk longer than its size': `${chunks}1\r\nok\r\n0\r\n\r\n`,
+    'a chunk line ended by a line feed alone': `${chunks}2\nok\r\n0\r\n\r\n`,
+    'an endless extension': `${chunks}2;${'a'.repeat(5_000)}\r\nok\r\n`,
+    'an endless trailer': `${chunks}0\r\n${'a: b\r\n'.repeat(20_000)}\r\n`,
+    'an endless head': `${head}${'x-a: 1\r\n'.repeat(10_000)}\r\n`,
+  }
+  for (const [what, wire] of Object.entries(refused)) {
+    test(`with ${what} is refused, however it is cut`, () => {
+      fc.assert(
+        fc.property(cuts(), (fractions) => {
+          assert.throws(() => read(chunked(Buffer.from(wire, 'latin1'), fractions)), HttpProtocolError)
+        }),
+        { numRuns: 20 },
+      )
+    })
+  }
+})
+
+interface Seen {
+  status: number
+  headers: Readonly<Record<string, string | undefined>>
+  body: string
+  ended: boolean
+  keepsAlive: boolean
+  keepAliveMs: number | null
+}
+
+function read(pieces: readonly Buffer[]): Seen {
+  const seen: Seen = { status: 0, headers: {}, body: '', ended: false, keepsAlive: false, keepAliveMs: null }
+  const reader = new ResponseReader({
+    onHead: (status, headers) => Object.assign(seen, { status, headers }),
+    onData: (chunk) => {
+      seen.body += chunk.toString('latin1')
+    },
+    onEnd: () => {
+      assert.equal(seen.ended, false, 'ends once')
+      seen.ended = true
+    },
+  })
+  // The reader may move bytes within what it is given.
+  for (const piece of pieces) if (piece.length > 0) reader.push(Buffer.from(piece))
+  reader.finish()
+  return { ...seen, keepsAlive: reader.keepsAlive, keepAliveMs: reader.keepAliveMs }
+}
+
+interface Response {
+  wire: string
+  status: number
+  headers: Record<string, string>
+  body: string
+}
+
+function response({ endless = true }: { endless?: boolean } = {}): fc.Arbitrary<Response> {
+  const framings = endless ? (['sized', 'chunked', 'endless'] as const) : (['sized', 'chunked'] as const)
+  return fc
+    .record({
+      status: fc.constantFrom(200, 201, 400, 404, 429, 500, 503),
+      headers: fc.dictionary(
+        fc.stringMatching(/^[a-z][a-z0-9!#$%&'*+.^_`|~-]{0,8}$/).map((name) => `x-${name}`),
+        fc.stringMatching(/^([!-~\xa1-\xff]([ \t!-~]{0,20}[!-~])?)?$/),
+        { maxKeys: 4 },
+      ),
+      parts: fc.array(fc.string({ unit: 'binary-ascii', minLength: 1, maxLength: 40 }), { maxLength: 12 }),
+      framing: fc.constantFrom(...framings),
+      extension: fc.constantFrom('', ';a=b', ';x="y"'),
+      trailer: fc.constantFrom('', 'x-sum: 1\r\n', 'a: b\r\nc: d\r\n'),
+      capitals: fc.boolean(),
+    })
+    .map(({ status, headers, parts, framing, extension, trailer, capitals }) => {
+      const body = parts.join('')
+      const name = (text: string) => (capitals ? text.toUpperCase() : text)
+      const lines = Object.entries(headers).map(([header, value]) => `${name(header)}: ${value}\r\n`)
+      const framingLine = {
+        sized: `${name('content-length')}: ${body.length}\r\n`,
+        chunked: `${name('transfer-encoding')}: chunked\r\n`,
+        endless: '',
+      }[framing]
+      const hex = (part: string) => part.length.toString(16)
+      const chunksOfBody = parts.map((part) => `${hex(part)}${extension}\r\n${part}\r\n`).join('')
+      const content = framing === 'chunked' ? `${chunksOfBody}0\r\n${trailer}\r\n` : body
+      return {
+        wire: `HTTP/1.1 ${status} Some Reason\r\n${lines.join('')}${framingLine}\r\n${content}`,
+        status,
+        headers,
+        body,
+      }
+    })
+}
+
+async function readByUndici(wire: string): Promise<{ status: number; body: string }> {
+  const server = createServer((socket: Socket) => {
+    socket.on('error', () => {})
+    socket.once('data', () => socket.end(Buffer.from(wire, 'latin1')))
+  })
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+  const address = server.address()
+  const port = typeof address === 'object' ? address?.port : 0
+  const client = new Client(`http://127.0.0.1:${port}`)
+  try {
+    const { statusCode, body } = await client.request({ method: 'GET', path: '/' })
+    return { status: statusCode, body: Buffer.from(await body.arrayBuffer()).toString('latin1') }
+  } finally {
+    await client.destroy()
+    server.close()
+  }
+}
