@@ -49,6 +49,8 @@ export function openFallbackCounters(options: FallbackCountersOptions): CounterS
 }
 
 const probeMs = 200
+/** The ledger is asked again for what others use while this process counts alone. */
+const usedElsewhereMs = 10_000
 
 class FallbackCounters implements CounterStore, AsyncDisposable {
   readonly leaseMs: number
@@ -56,8 +58,8 @@ class FallbackCounters implements CounterStore, AsyncDisposable {
   readonly #closed = new AbortController()
   /** The servers that do not answer. */
   readonly #away = new Set<string>()
-  /** What other processes had used of a hierarchy's day when this one began to count alone, by day and hierarchy. */
-  readonly #usedElsewhere = new Map<string, Promise<Map<string, Total>>>()
+  /** What other processes have used, by day and hierarchy. */
+  readonly #usedElsewhere = new Map<string, UsedElsewhere>()
   /** The day that Redis was not told when it should have been. */
   #untoldDay: string | null = null
 
@@ -160,20 +162,31 @@ class FallbackCounters implements CounterStore, AsyncDisposable {
     await memory.seedDay(day, sums)
   }
 
-  #elsewhere(hierarchy: string, day: string): Promise<Map<string, Total>> {
+  /** Waits for the ledger once; later answers take the place of the first when they are there. */
+  async #elsewhere(hierarchy: string, day: string): Promise<Map<string, Total>> {
+    const nowMs = this.#options.clock.monotonic()
     const key = `${day} ${hierarchy}`
     const known = this.#usedElsewhere.get(key)
-    if (known !== undefined) return known
-    const asked = this.#askElsewhere(hierarchy, day)
-    this.#usedElsewhere.set(key, asked)
-    return asked
+    if (known === undefined) {
+      const asked = this.#askElsewhere(hierarchy, day).then((totals) => totals ?? new Map())
+      this.#usedElsewhere.set(key, { totals: asked, askedMs: nowMs })
+      return asked
+    }
+    if (nowMs - known.askedMs > usedElsewhereMs) {
+      known.askedMs = nowMs
+      void this.#askElsewhere(hierarchy, day).then((totals) => {
+        if (totals !== null) known.totals = Promise.resolve(totals)
+      })
+    }
+    return known.totals
   }
 
-  async #askElsewhere(hierarchy: string, day: string): Promise<Map<string, Total>> {
+  async #askElsewhere(hierarchy: string, day: string): Promise<Map<string, Total> | null> {
     const { redis, recordedUsage } = this.#options
     const sums = await recordedUsage({ day, hierarchy })
+    if (sums === null) return null
     const totals = new Map<string, Total>()
-    for (const sum of sums ?? []) {
+    for (const sum of sums) {
       if (sum.node === redis.node) continue
       const { requests, tokens } = totals.get(dayCounter(sum)) ?? { requests: 0, tokens: 0 }
       totals.set(dayCounter(sum), { requests: requests + sum.requests, tokens: tokens + sum.tokens })
@@ -220,6 +233,11 @@ class FallbackCounters implements CounterStore, AsyncDisposable {
       this.#options.log.warn({ err: error }, "the shared counters were not told the day's record")
     }
   }
+}
+
+interface UsedElsewhere {
+  totals: Promise<Map<string, Total>>
+  askedMs: number
 }
 
 /** Ids of this process's own counters are numbers; Redis's holds have names. */

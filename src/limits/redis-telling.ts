@@ -72,6 +72,7 @@ export class Telling implements AsyncDisposable {
     values: readonly (string | number)[],
   ): Promise<RedisAnswer> {
     for (let times = 0; times < 3; times += 1) {
+      if (share.introduction !== null) await share.introduction
       const { epoch } = share
       const answer = await this.#options.connection.call(name, keys, [epoch, ...values])
       const [state, wallMs] = answer
