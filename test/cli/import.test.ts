@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict'
+import { readFileSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
 import { openJournal } from '../../src/ledger/journal.ts'
@@ -138,9 +139,10 @@ describe('`tollgate import`', () => {
     await refusal(/is not empty: workspaces has 1 rows/)
   })
 
-  test('refuses where the keys would not be the same', async () => {
+  test('brings the generated keys along, and refuses where the node to come has others', async () => {
     using folder = temporaryFolder()
     using other = temporaryFolder()
+    using fresh = temporaryFolder()
     const settings = await emptyDatabase()
     for (const dataDir of [folder.path, other.path]) {
       await (await startGateway({ dataDir }))[Symbol.asyncDispose]()
@@ -153,6 +155,14 @@ describe('`tollgate import`', () => {
       (await tollgate(['import', '--from', join(other.path, 'nowhere')], { settings })).stderr,
       /no installation in/,
     )
+
+    writeFileSync(join(folder.path, 'operator-key'), 'op_1.0123456789abcdef0123456789abcdef\n', { mode: 0o600 })
+    const { code, stderr } = await tollgate(['import', '--from', folder.path, '--data-dir', fresh.path], { settings })
+    assert.equal(code, 0, stderr)
+    for (const name of ['master-key', 'operator-key']) {
+      assert.equal(readFileSync(join(fresh.path, name), 'utf8'), readFileSync(join(folder.path, name), 'utf8'))
+      assert.equal(statSync(join(fresh.path, name)).mode & 0o777, 0o600)
+    }
   })
 
   test('killed at any moment, leaves all or nothing, and can be done again', async () => {
