@@ -5,8 +5,8 @@ export interface Dialect {
   /** The member of a stream's events that holds `model` and `usage`; null when they stand in the event itself. */
   envelope: 'message' | 'response' | null
   /**
-   * Finds out cheaply, over many frames at once and as Latin-1, that none of them needs a closer look. It may be
-   * wrong in one direction only: to ask for a look that finds nothing.
+   * Finds cheaply, over many frames at once and as Latin-1, those that need a closer look: its matches begin in them.
+   * It may be wrong in one direction only: to ask for a look that finds nothing.
    */
   telling: RegExp
   /** The event types that end a stream; `[DONE]` does in every dialect. */
@@ -22,7 +22,7 @@ export type TextMember = 'choices' | 'content' | 'output'
 /** `/v1/chat/completions`, `/v1/completions` and `/v1/embeddings`. */
 export const chatDialect: Dialect = {
   envelope: null,
-  telling: /\[DONE\]|"(?:usage"\s*:\s*\{|finish_reason"\s*:\s*"|error")|(?:^|[\r\n])event:/,
+  telling: /\[DONE\]|"(?:usage"\s*:\s*\{|finish_reason"\s*:\s*"|error")|(?<=^|[\r\n])event:/g,
   finalTypes: [],
   textMembers: ['choices'],
   textOf: chatText,
@@ -31,7 +31,7 @@ export const chatDialect: Dialect = {
 /** `/v1/messages`. */
 export const messagesDialect: Dialect = {
   envelope: 'message',
-  telling: /\[DONE\]|message_|"(?:usage"\s*:\s*\{|error")/,
+  telling: /\[DONE\]|message_|"(?:usage"\s*:\s*\{|error")/g,
   finalTypes: ['message_stop'],
   textMembers: ['content'],
   textOf: messagesText,
@@ -40,7 +40,7 @@ export const messagesDialect: Dialect = {
 /** `/v1/responses`. */
 export const responsesDialect: Dialect = {
   envelope: 'response',
-  telling: /\[DONE\]|"(?:response"\s*:|error")/,
+  telling: /\[DONE\]|"(?:response"\s*:|error")/g,
   finalTypes: ['response.completed', 'response.incomplete', 'response.failed'],
   textMembers: ['output'],
   textOf: responsesText,

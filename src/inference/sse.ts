@@ -16,8 +16,8 @@ import { isWhole, readEvent, type StreamEvent } from './stream-event.ts'
  * the very buffer that came.
  *
  * What matters to billing is in few frames: the usage, an error, the end. One regular expression over a whole
- * chunk tells whether any of its frames may be such a one (`Dialect.telling`); only then their events are read.
- * Otherwise at most the model's name is looked up.
+ * chunk tells which of its frames may be such ones (`Dialect.telling`); only their events are read. In the others at
+ * most the model's name is looked up.
  *
  * What must not leave before the billing event is on disk comes apart, as `final`: the frame that ends the stream
  * and all that follows. A stream that has no such frame ends with its body, which is the caller's to hold back.
@@ -126,18 +126,22 @@ export class EventStreamTap implements ResponseTap {
   #pass(bytes: Buffer): Tapped {
     this.#produced.keep(bytes)
     const finalBefore = this.#sawEnd
-    const { edits, endsAt } = this.#dialect.telling.test(bytes.toString('latin1'))
-      ? this.#readEvents(bytes)
-      : { edits: this.#rename(bytes), endsAt: bytes.length }
+    const { edits, endsAt } = this.#readFrames(bytes)
     return tapped(bytes, edits, finalBefore ? 0 : endsAt)
   }
 
-  /** Reads all that the frames say; `endsAt` is where the one starts that ends the stream. */
-  #readEvents(bytes: Buffer): { edits: Edit[]; endsAt: number } {
-    const text = new JsonText(bytes)
+  /** `endsAt` is where the frame starts that ends the stream. */
+  #readFrames(bytes: Buffer): { edits: Edit[]; endsAt: number } {
     const edits: Edit[] = []
     let endsAt = bytes.length
+    const telling = new TellingPlaces(this.#dialect.telling, bytes)
+    if (telling.none && !this.#namesModelInEachFrame) return { edits, endsAt }
+    const text = new JsonText(bytes)
     for (const frames = new EventFrames(bytes); frames.next(); ) {
+      if (!telling.isWithin(frames)) {
+        edits.push(...this.#rename(frames))
+        continue
+      }
       const data = EventData.of(frames, text)
       if (data === null) continue
       const event = readEvent(data, { frameType: frames.type(), dialect: this.#dialect })
@@ -152,15 +156,14 @@ export class EventStreamTap implements ResponseTap {
     return { edits, endsAt }
   }
 
-  /** Puts the model's name into frames that need no closer look, where the dialect has it in every frame. */
-  #rename(bytes: Buffer): Edit[] {
-    const edits: Edit[] = []
-    if (this.#modelJson === null || this.#dialect.envelope !== null) return edits
-    for (const frames = new EventFrames(bytes); frames.next(); ) {
-      const model = this.#modelFinder.find(frames)
-      if (model !== null) edits.push(...this.#renaming(bytes, model))
-    }
-    return edits
+  get #namesModelInEachFrame(): boolean {
+    return this.#modelJson !== null && this.#dialect.envelope === null
+  }
+
+  /** Puts the model's name into a frame that needs no closer look. */
+  #rename(frames: EventFrames): Edit[] {
+    const model = this.#namesModelInEachFrame ? this.#modelFinder.find(frames) : null
+    return model === null ? [] : this.#renaming(frames.bytes, model)
   }
 
   /** Nothing where upstream calls the model by the same name: then the bytes can leave as they came. */
@@ -179,6 +182,34 @@ export class EventStreamTap implements ResponseTap {
     if (error !== null) this.#error ??= data.toString(error)
     this.#choiceFinished ||= finishesChoice
     this.#sawEnd ||= ends
+  }
+}
+
+/** Where in a chunk something stands that needs a closer look. */
+class TellingPlaces {
+  readonly #pattern: RegExp
+  readonly #text: string
+  #next: number
+
+  constructor(pattern: RegExp, bytes: Buffer) {
+    this.#pattern = pattern
+    this.#text = bytes.toString('latin1')
+    this.#next = this.#after(0)
+  }
+
+  get none(): boolean {
+    return this.#next === this.#text.length
+  }
+
+  /** To be asked for one frame after the other. */
+  isWithin({ start, end }: Span): boolean {
+    if (this.#next < start) this.#next = this.#after(start)
+    return this.#next < end
+  }
+
+  #after(start: number): number {
+    this.#pattern.lastIndex = start
+    return this.#pattern.exec(this.#text)?.index ?? this.#text.length
   }
 }
 

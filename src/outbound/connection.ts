@@ -9,7 +9,8 @@ export interface OutboundRequest {
   method: 'GET' | 'POST'
   /** Names and values in turn. */
   headers: readonly string[]
-  body: Buffer | null
+  /** In pieces, one after the other; none: a request without a body. */
+  body: readonly Buffer[]
 }
 
 export interface ConnectionOptions {
@@ -72,7 +73,7 @@ export class Connection implements Carrier, ResponseTaker {
     this.#allowSilence(this.#options.firstByteTimeoutMs)
     this.#socket.cork()
     this.#socket.write(head, 'latin1')
-    if (request.body !== null) this.#socket.write(request.body)
+    for (const piece of request.body) this.#socket.write(piece)
     atEndOfTurn(() => this.#socket.uncork())
   }
 
@@ -146,7 +147,7 @@ export class Connection implements Carrier, ResponseTaker {
 function requestHead({ origin, method, path, headers, body }: OutboundRequest): string {
   const host = origin.slice(origin.indexOf('//') + 2)
   let head = `${method} ${path} HTTP/1.1\r\nhost: ${host}\r\nconnection: keep-alive\r\n`
-  if (body !== null) head += `content-length: ${body.length}\r\n`
+  if (body.length > 0) head += `content-length: ${body.reduce((bytes, piece) => bytes + piece.length, 0)}\r\n`
   for (let index = 0; index < headers.length; index += 2) {
     const value = headers[index + 1] ?? ''
     if (controlCharacter.test(value)) throw new Error(`The value of the header ${headers[index]} cannot be sent.`)
