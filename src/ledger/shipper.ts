@@ -24,7 +24,7 @@ export interface ShipperOptions {
   clock: Clock
   log: Log
   metrics: Pick<Metrics, 'shippingFailed'>
-  /** Events in one transaction of the ledger, and in memory at a time. */
+  /** About so many events are in one transaction of the ledger, and in memory at a time. */
   batchMax?: number
   /** How long an event may wait for others to share its transaction. */
   gatherMs?: number
