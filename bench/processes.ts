@@ -31,7 +31,7 @@ export async function start({ program, arguments: given, port, environment = {} 
   const pid = Number(child.pid)
   return {
     pid,
-    cpuSeconds: () => sum(family(pid).map(cpuSeconds)),
+    cpuSeconds: () => cpuSecondsOfAll(pid),
     residentBytes: () => sum(family(pid).map(residentBytes)),
     async [Symbol.asyncDispose]() {
       if (child.exitCode !== null) return
@@ -69,6 +69,11 @@ export async function collectGarbage({ pid }: Running, inspectPort: number): Pro
   socket.send(JSON.stringify({ id: 1, method: 'HeapProfiler.collectGarbage' }))
   await once(socket, 'message')
   socket.close()
+}
+
+/** CPU time of a process and its descendants, in seconds: all since their start. */
+export function cpuSecondsOfAll(pid: number): number {
+  return sum(family(pid).map(cpuSeconds))
 }
 
 async function failed(child: ChildProcess, program: string): Promise<never> {

@@ -17,7 +17,8 @@ export interface PostgresServer extends AsyncDisposable {
   start(): Promise<void>
 }
 
-export async function startPostgres(): Promise<PostgresServer> {
+/** `fsync`: whether commits wait for the disk, which tests do without. */
+export async function startPostgres({ fsync = 'off' }: { fsync?: 'on' | 'off' } = {}): Promise<PostgresServer> {
   await using started = new AsyncDisposableStack()
   const folder = await mkdtemp(join(tmpdir(), 'tollgate-postgres-'))
   started.defer(() => rm(folder, { recursive: true, force: true }))
@@ -33,7 +34,10 @@ export async function startPostgres(): Promise<PostgresServer> {
     createPostgresUser: process.getuid?.() === 0,
     // Not C, the order of SQLite's text: that both engines sort alike must not be the server's doing.
     initdbFlags: ['--encoding=UTF8', '--locale-provider=icu', '--icu-locale=en-US', '--locale=C'],
-    postgresFlags: ['fsync=off', 'max_connections=300', 'unix_socket_directories='].flatMap((flag) => ['-c', flag]),
+    postgresFlags: [`fsync=${fsync}`, 'max_connections=300', 'unix_socket_directories='].flatMap((flag) => [
+      '-c',
+      flag,
+    ]),
     onLog() {},
     onError() {},
   })
