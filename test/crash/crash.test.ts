@@ -8,11 +8,11 @@ import { verifyLedger } from '../../src/ledger/verify.ts'
 import { startReceiver } from '../delivery/receiver.ts'
 import { temporaryFolder } from '../ledger/temporary-folder.ts'
 import { openTestDatabase } from '../support/database-backends.ts'
-import { type MockUpstream, startMockUpstream } from '../support/mock-upstream.ts'
+import { startMockUpstream } from '../support/mock-upstream.ts'
+import { call, readEvents, setUp, sumOf, usageToday } from '../support/record-under-load.ts'
 import { type ServedProcess, startServed, workspaceKey } from '../support/served-process.ts'
 import { until } from '../support/until.ts'
 
-const slug = 'acme/model'
 const kills = 20
 const stops = 3
 
@@ -92,94 +92,18 @@ test('killed, stopped and run out of disk, the server loses no event of a comple
     recorded.map((_, index) => index + 1),
   )
 
-  const { usage } = await manage<Usage>(server, 'GET', `/v1/gateway/groups/${groupId}/usage`)
-  const tokens = recorded.reduce((sum, event) => sum + event.tokens.inputTokens + event.tokens.outputTokens, 0)
-  const used = Object.fromEntries((usage[slug] ?? []).map(({ type, current_usage }) => [type, current_usage]))
-  assert.deepEqual(used, { REQUEST: recorded.length, TOKEN: tokens }, "the day's counters are the sum of the record")
+  assert.deepEqual(await usageToday(server, groupId), sumOf(recorded), "the day's counters are the sum of the record")
 
   assert.equal(await server.stop(), 0)
   await using database = await openTestDatabase(disk.path)
   assert.deepEqual(await Array.fromAsync(verifyLedger(database.queries)), [])
 })
 
-interface Usage {
-  usage: Record<string, { type: string; current_usage: number }[]>
-}
-
-interface Recorded {
-  requestId: string
-  idempotencyKey: string
-  sequence: number
-  tokens: { inputTokens: number; outputTokens: number }
-}
-
-async function manage<Body>(server: ServedProcess, method: string, path: string, body?: object): Promise<Body> {
-  const response = await fetch(server.management + path, {
-    method,
-    headers: { authorization: `Api-Key ${workspaceKey}`, 'content-type': 'application/json' },
-    body: body === undefined ? null : JSON.stringify(body),
-  })
-  assert.equal(response.status, 200, `${method} ${path}: ${await response.clone().text()}`)
-  return (await response.json()) as Body
-}
-
-async function setUp(
-  server: ServedProcess,
-  { upstream, webhookUrl }: { upstream: MockUpstream; webhookUrl: string },
-): Promise<{ groupId: string; key: string }> {
-  const target = { provider: 'OPENAI_COMPATIBLE', base_url: upstream.baseUrl, target_model: 'model' }
-  await manage(server, 'POST', '/v1/gateway/endpoints', { slug, targets: [target] })
-  const daily = (type: string) => ({ type, unit: 'DAY', threshold: 1_000_000_000 })
-  const group = await manage<{ id: string }>(server, 'POST', '/v1/gateway/groups', {
-    metadata: { external_entity_id: 'cust_42' },
-    models: [{ slug, usage_limits: [daily('REQUEST'), daily('TOKEN')] }],
-    hierarchy: {},
-  })
-  const key = await manage<{ api_key: string }>(server, 'POST', `/v1/gateway/groups/${group.id}/api_keys`, {})
-  await manage(server, 'POST', '/v1/gateway/webhooks', { url: webhookUrl, retry_window_seconds: 600 })
-  return { groupId: group.id, key: key.api_key }
-}
-
-/** One call; resolves with its request id once its response has completed, with null where it did not. */
-async function call(
-  { inference }: ServedProcess,
-  key: string,
-  { stream }: { stream: boolean },
-): Promise<string | null> {
-  try {
-    const response = await fetch(`${inference}/v1/chat/completions`, {
-      method: 'POST',
-      headers: { authorization: `Bearer ${key}`, 'content-type': 'application/json' },
-      body: JSON.stringify({ model: slug, stream, messages: [{ role: 'user', content: 'Hello' }] }),
-    })
-    const text = await response.text()
-    const isComplete = stream ? text.endsWith('data: [DONE]\n\n') : response.status === 200
-    return isComplete ? response.headers.get('x-request-id') : null
-  } catch {
-    return null
-  }
-}
-
 /** How often the ledger, or the journal, could not be written. */
 async function failedWrites({ management }: ServedProcess): Promise<number> {
   const response = await fetch(`${management}/metrics`, { headers: { authorization: `Api-Key ${workspaceKey}` } })
   const series = /^tollgate_(?:shipping_failures|events_unrecorded)_total (\d+)$/gm
   return [...(await response.text()).matchAll(series)].reduce((sum, [, count]) => sum + Number(count), 0)
-}
-
-async function readEvents(server: ServedProcess): Promise<Recorded[]> {
-  const events: Recorded[] = []
-  let query = 'start_time=2020-01-01T00:00:00Z&limit=1000'
-  for (;;) {
-    const page = await manage<{ items: Recorded[]; pagination: { cursor: string | null } }>(
-      server,
-      'GET',
-      `/v1/gateway/events?${query}`,
-    )
-    events.push(...page.items)
-    if (page.pagination.cursor === null) return events
-    query = `cursor=${encodeURIComponent(page.pagination.cursor)}`
-  }
 }
 
 /** A disk of 64 MB that a test can fill up and free again. */
