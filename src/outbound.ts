@@ -1,11 +1,12 @@
 import { lookup } from 'node:dns'
-import { isIP, type LookupFunction } from 'node:net'
+import { isIP, type LookupFunction, type OnReadOpts } from 'node:net'
 import { Agent, buildConnector, errors } from 'undici'
 import type { Clock } from './clock.ts'
 import type { OutboundCall, OutboundHandler } from './outbound/call.ts'
 import { type OutboundRequest, OutboundTimeoutError } from './outbound/connection.ts'
 import { ConnectionPool } from './outbound/connection-pool.ts'
 import { HttpProtocolError } from './outbound/response-reader.ts'
+import { sharedReads } from './outbound/shared-reads.ts'
 import { isForbiddenAddress, isLoopbackAddress } from './outbound-addresses.ts'
 
 /**
@@ -31,7 +32,7 @@ export function openOutbound({
   idleTimeoutMs,
   clock,
 }: Deadlines & { clock: Clock }): Outbound {
-  const connect = guardedConnector({ timeoutMs: connectTimeoutMs, mayCall: isCallable })
+  const connect = guardedConnector({ timeoutMs: connectTimeoutMs, mayCall: isCallable, onread: sharedReads })
   const pool = new ConnectionPool({
     connect: ({ protocol, host, hostname, port }, callback) => {
       connect({ protocol, host, hostname, port }, callback)
@@ -140,9 +141,11 @@ interface Guard {
   /** Judges every address that a name resolves to: one that may not be called spoils the name. */
   mayCall: (address: string) => boolean
   resolve?: typeof lookup
+  /** In place of reading through a stream. */
+  onread?: OnReadOpts
 }
 
-function guardedConnector({ timeoutMs, mayCall, resolve = lookup }: Guard): buildConnector.connector {
+function guardedConnector({ timeoutMs, mayCall, resolve = lookup, ...reading }: Guard): buildConnector.connector {
   const guardedLookup: LookupFunction = (hostname, options, callback) => {
     resolve(hostname, { ...options, all: true }, (error, addresses) => {
       if (error !== null) return callback(error, [])
@@ -153,7 +156,7 @@ function guardedConnector({ timeoutMs, mayCall, resolve = lookup }: Guard): buil
       callback(null, first.address, first.family)
     })
   }
-  const connect = buildConnector({ timeout: timeoutMs, lookup: guardedLookup, keepAlive: true })
+  const connect = buildConnector({ timeout: timeoutMs, lookup: guardedLookup, keepAlive: true, ...reading })
   return (options, callback) => {
     const host = options.hostname.replace(/^\[|\]$/g, '')
     if (isIP(host) !== 0 && !mayCall(host)) {

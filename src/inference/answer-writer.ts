@@ -1,4 +1,5 @@
 import type { ClientConnection, HeaderList } from './client-connection.ts'
+import { lastingCopy } from './response-tap.ts'
 
 const heldBytesMax = 256 * 1024
 
@@ -28,7 +29,7 @@ export class AnswerWriter {
   /** False when the client reads more slowly than this is written. */
   write(bytes: Buffer): boolean {
     if (this.#started) return this.#client.write(bytes)
-    this.#held.push(bytes)
+    this.#held.push(this.#held.length === 0 ? bytes : lastingCopy(bytes))
     this.#heldBytes += bytes.length
     if (this.#holds && this.#heldBytes <= heldBytesMax) return true
     this.#start([])

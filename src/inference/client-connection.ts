@@ -1,4 +1,5 @@
 import type { ServerResponse } from 'node:http'
+import type { Writable } from 'node:stream'
 import { atEndOfTurn } from '../end-of-turn.ts'
 import type { Refusal } from './refusal.ts'
 
@@ -23,7 +24,12 @@ export class ClientConnection {
   /** What every answer of this exchange carries. */
   readonly #headers: string[]
   #gone = false
-  #isCorked = false
+  /** What was written in this turn. */
+  readonly #waiting: Buffer[] = []
+  #waitingBytes = 0
+  #hasBodyBegun = false
+  #isFull = false
+  #whenDrained = (): void => {}
 
   constructor(outgoing: ServerResponse, { requestId, renderError }: { requestId: string; renderError: RenderError }) {
     this.requestId = requestId
@@ -64,12 +70,15 @@ export class ClientConnection {
   /** False when the client reads more slowly than this is written: wait for `onDrain` before writing on. */
   write(bytes: Buffer): boolean {
     if (this.#gone) return true
-    this.#corkForThisTurn()
-    return this.#outgoing.write(bytes)
+    this.#waiting.push(bytes)
+    this.#waitingBytes += bytes.length
+    if (this.#waiting.length === 1) atEndOfTurn(this.#writeWaiting)
+    this.#isFull = this.#outgoing.writableLength + this.#waitingBytes > this.#outgoing.writableHighWaterMark
+    return !this.#isFull
   }
 
   onDrain(callback: () => void): void {
-    this.#outgoing.on('drain', callback)
+    this.#whenDrained = callback
   }
 
   end(bytes?: Buffer): void {
@@ -95,13 +104,41 @@ export class ClientConnection {
     this.end(bytes)
   }
 
-  #corkForThisTurn(): void {
-    if (this.#isCorked) return
-    this.#isCorked = true
-    this.#outgoing.cork()
-    atEndOfTurn(() => {
-      this.#isCorked = false
-      this.#outgoing.uncork()
-    })
+  readonly #writeWaiting = (): void => {
+    if (this.#gone) return
+    const bytes = this.#waiting.length === 1 && this.#waiting[0] ? this.#waiting[0] : Buffer.concat(this.#waiting)
+    this.#waiting.length = 0
+    this.#waitingBytes = 0
+    const stream = this.#bodyStream()
+    const hasRoom = stream.write(stream === this.#outgoing ? bytes : httpChunk(bytes))
+    this.#hasBodyBegun = true
+    if (!this.#isFull) return
+    if (hasRoom) this.#whenDrained()
+    else stream.once('drain', this.#whenDrained)
+  }
+
+  /**
+   * Where the next bytes of the body go. `ServerResponse` makes four buffers of a chunk, which takes more than all else
+   * that is done for it: once the head has left, chunks are put together here and go to the socket. It has the response
+   * to itself, or is null while an earlier response is under way on the same connection.
+   */
+  #bodyStream(): Writable {
+    const { socket, chunkedEncoding } = this.#outgoing
+    return this.#hasBodyBegun && chunkedEncoding && socket !== null ? socket : this.#outgoing
   }
 }
+
+/** RFC 9112 §7.1. */
+function httpChunk(data: Buffer): Buffer {
+  const size = `${data.length.toString(16)}\r\n`
+  const dataEnd = size.length + data.length
+  const chunk = Buffer.allocUnsafe(dataEnd + 2)
+  chunk.write(size, 'latin1')
+  chunk.set(data, size.length)
+  chunk[dataEnd] = carriageReturn
+  chunk[dataEnd + 1] = lineFeed
+  return chunk
+}
+
+const carriageReturn = 0x0d
+const lineFeed = 0x0a

@@ -2,7 +2,7 @@ import type { Dialect, TextMember } from './dialects.ts'
 import { textOfBeginning } from './generated-text.ts'
 import { type Edit, MemberNames, scanJsonObject } from './json-scan.ts'
 import { isWhitespace, JsonText, jsonBytes, type Span } from './json-text.ts'
-import { type ResponseTap, type Tapped, tapped } from './response-tap.ts'
+import { lastingCopy, type ResponseTap, type Tapped, tapped } from './response-tap.ts'
 
 const { backslash, closeBrace, closeBracket, colon, comma, openBrace, openBracket, quote } = jsonBytes
 
@@ -227,7 +227,7 @@ export class JsonBodyTap implements ResponseTap {
   #keep(chunk: Buffer, { start, end }: Span): void {
     if (this.#keeping === null) return
     this.#keeping.bytes += end - start
-    if (this.#keeping.bytes <= this.#keptBytesMax) this.#keeping.pieces.push(Buffer.from(chunk.subarray(start, end)))
+    if (this.#keeping.bytes <= this.#keptBytesMax) this.#keeping.pieces.push(lastingCopy(chunk.subarray(start, end)))
   }
 }
 

@@ -110,7 +110,7 @@ export class EventStreamTap implements ResponseTap {
   }
 
   #hold(bytes: Buffer): void {
-    this.#held.push(bytes)
+    this.#held.push(lastingCopy(bytes))
     this.#heldBytes += bytes.length
     if (this.#heldBytes > this.#frameBytesMax) throw new EventFrameTooLarge(this.#frameBytesMax)
   }
