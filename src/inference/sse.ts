@@ -39,7 +39,8 @@ export interface EventStreamTapOptions {
 
 export class EventStreamTap implements ResponseTap {
   readonly #dialect: Dialect
-  readonly #modelJson: Buffer | null
+  /** The model's name as JSON; `text` has a character for each of its bytes. */
+  readonly #model: { json: Buffer; text: string } | null
   readonly #dropUsageChunk: boolean
   readonly #frameBytesMax: number
   readonly #modelFinder = new ModelFinder()
@@ -57,7 +58,7 @@ export class EventStreamTap implements ResponseTap {
 
   constructor({ dialect, model, dropUsageChunk, takeText, frameBytesMax = 1024 * 1024 }: EventStreamTapOptions) {
     this.#dialect = dialect
-    this.#modelJson = model === null ? null : lastingCopy(Buffer.from(JSON.stringify(model)))
+    this.#model = model === null ? null : nameAsJson(model)
     this.#dropUsageChunk = dropUsageChunk
     this.#frameBytesMax = frameBytesMax
     this.#produced = new KeptFrames({ dialect, takeText })
@@ -134,12 +135,13 @@ export class EventStreamTap implements ResponseTap {
   #readFrames(bytes: Buffer): { edits: Edit[]; endsAt: number } {
     const edits: Edit[] = []
     let endsAt = bytes.length
-    const telling = new TellingPlaces(this.#dialect.telling, bytes)
+    const frames = new EventFrames(bytes)
+    const telling = new TellingPlaces(this.#dialect.telling, frames.text)
     if (telling.none && !this.#namesModelInEachFrame) return { edits, endsAt }
     const text = new JsonText(bytes)
-    for (const frames = new EventFrames(bytes); frames.next(); ) {
+    while (frames.next()) {
       if (!telling.isWithin(frames)) {
-        edits.push(...this.#rename(frames))
+        if (this.#namesModelInEachFrame) this.#rename(this.#modelFinder.find(frames), { frames, edits })
         continue
       }
       const data = EventData.of(frames, text)
@@ -150,28 +152,22 @@ export class EventStreamTap implements ResponseTap {
       if (event.isUsageChunk && this.#dropUsageChunk) {
         edits.push({ start: frames.start, end: frames.end, replacement: noBytes })
       } else if (event.model !== null) {
-        edits.push(...this.#renaming(bytes, data.inStream(event.model)))
+        this.#rename(data.inStream(event.model), { frames, edits })
       }
     }
     return { edits, endsAt }
   }
 
   get #namesModelInEachFrame(): boolean {
-    return this.#modelJson !== null && this.#dialect.envelope === null
+    return this.#model !== null && this.#dialect.envelope === null
   }
 
-  /** Puts the model's name into a frame that needs no closer look. */
-  #rename(frames: EventFrames): Edit[] {
-    const model = this.#namesModelInEachFrame ? this.#modelFinder.find(frames) : null
-    return model === null ? [] : this.#renaming(frames.bytes, model)
-  }
-
-  /** Nothing where upstream calls the model by the same name: then the bytes can leave as they came. */
-  #renaming(bytes: Buffer, { start, end }: Span): Edit[] {
-    const name = this.#modelJson
-    if (name === null || (end - start === name.length && bytes.compare(name, 0, name.length, start, end) === 0))
-      return []
-    return [{ start, end, replacement: name }]
+  /** Changes nothing where upstream calls the model by the same name: then the bytes can leave as they came. */
+  #rename(upstreamName: Span | null, { frames, edits }: { frames: EventFrames; edits: Edit[] }): void {
+    if (upstreamName === null || this.#model === null) return
+    const { start, end } = upstreamName
+    const { json, text } = this.#model
+    if (frames.text.slice(start, end) !== text) edits.push({ start, end, replacement: json })
   }
 
   #note({ usage, error, finishesChoice, ends }: StreamEvent, data: EventData): void {
@@ -191,9 +187,9 @@ class TellingPlaces {
   readonly #text: string
   #next: number
 
-  constructor(pattern: RegExp, bytes: Buffer) {
+  constructor(pattern: RegExp, text: string) {
     this.#pattern = pattern
-    this.#text = bytes.toString('latin1')
+    this.#text = text
     this.#next = this.#after(0)
   }
 
@@ -224,6 +220,11 @@ export class EventFrameTooLarge extends Error {
 const lineFeed = 0x0a
 const noBytes = Buffer.alloc(0)
 const nothing: Tapped = { send: null, final: null }
+
+function nameAsJson(model: string): { json: Buffer; text: string } {
+  const json = lastingCopy(Buffer.from(JSON.stringify(model)))
+  return { json, text: json.toString('latin1') }
+}
 
 function firstEvent(frames: Buffer): EventData | null {
   const walk = new EventFrames(frames)
