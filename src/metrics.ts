@@ -16,7 +16,8 @@ export type Metrics = ReturnType<typeof openMetrics>
 
 export function openMetrics() {
   const registry = new Registry()
-  collectDefaultMetrics({ register: registry, prefix: 'tollgate_' })
+  // A look every 10 ms, the default, takes 0.7 % of a core from a process that does nothing else.
+  collectDefaultMetrics({ register: registry, prefix: 'tollgate_', eventLoopMonitoringPrecision: 50 })
   const registers = [registry]
   const seconds = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300]
 

@@ -32,7 +32,7 @@ export interface ShipperOptions {
   closeMs?: number
 }
 
-export function startShipper({ batchMax = 500, gatherMs = 100, closeMs = 5_000, ...parts }: ShipperOptions): Shipper {
+export function startShipper({ batchMax = 500, gatherMs = 250, closeMs = 5_000, ...parts }: ShipperOptions): Shipper {
   const shipper = new JournalShipper({ batchMax, gatherMs, closeMs, ...parts })
   shipper.start()
   return shipper

@@ -101,7 +101,7 @@ test('a shipper that starts over a journal with events ships them', async (conte
   await shipper[Symbol.asyncDispose]()
   for (const event of sampleEvents(3)) await journal.append(event)
   await using _next = startShipper({ journal, ledger: writer, clock, ...quiet })
-  clock.advance(100)
+  clock.advance(250)
   await until(() => journal.depth() === 0)
   assert.equal((await recordOf(database)).length, 3)
 })
@@ -159,7 +159,7 @@ test('an outage is tried less and less often, counted each time and logged once'
     await until(() => line.failures() === attempt && line.clock.nextTimerMs() !== null)
     await appendAll(line, 1)
   }
-  assert.deepEqual(waits, [100, 100, 200, 400, 800, 1_600, 3_200, 6_400, 10_000])
+  assert.deepEqual(waits, [250, 100, 200, 400, 800, 1_600, 3_200, 6_400, 10_000])
   line.writer.isAway = false
   line.clock.advance(10_000)
   await until(() => line.journal.depth() === 0)
