@@ -1,3 +1,4 @@
+import { joined } from '../joined.ts'
 import type { ClientConnection, HeaderList } from './client-connection.ts'
 import { lastingCopy } from './response-tap.ts'
 
@@ -49,8 +50,7 @@ export class AnswerWriter {
   }
 
   #takeHeld(): Buffer {
-    const [only] = this.#held
-    const held = this.#held.length === 1 && only !== undefined ? only : Buffer.concat(this.#held)
+    const held = joined(this.#held)
     this.#held = []
     return held
   }

@@ -1,6 +1,7 @@
 import type { ServerResponse } from 'node:http'
 import type { Writable } from 'node:stream'
 import { atEndOfTurn } from '../end-of-turn.ts'
+import { joined } from '../joined.ts'
 import type { Refusal } from './refusal.ts'
 
 /** How an API of the inference listener tells its callers that something went wrong. */
@@ -106,7 +107,7 @@ export class ClientConnection {
 
   readonly #writeWaiting = (): void => {
     if (this.#gone) return
-    const bytes = this.#waiting.length === 1 && this.#waiting[0] ? this.#waiting[0] : Buffer.concat(this.#waiting)
+    const bytes = joined(this.#waiting)
     this.#waiting.length = 0
     this.#waitingBytes = 0
     const stream = this.#bodyStream()

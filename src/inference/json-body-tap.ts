@@ -18,7 +18,7 @@ export interface JsonBodyTapOptions {
  * An answer in one piece, a JSON object, on its way from upstream to the client. It may be 50 MB of embeddings and
  * is never in memory as a whole: every chunk is walked once, whatever it is cut through, and leaves at once, with
  * the model's name at the top replaced. Of the other members only those that billing needs are kept. The closing
- * brace and what follows are `final`.
+ * brace and what follows are `final`; of an answer that came in one chunk all is.
  *
  * It sees where values begin and end, not whether scalars are well-formed: upstream answers for its JSON. What is
  * no object, or breaks its structure, flows through as it is and never is `complete`.
@@ -40,8 +40,8 @@ export class JsonBodyTap implements ResponseTap {
   #keeping: KeptValue | null = null
   /** Takes the place of the member's value; null leaves it. */
   #replacement: Buffer | null = null
-  /** Where in its chunk the object's closing brace stood. */
-  #closedAt: number | null = null
+  /** From where on the chunk that closed the object is final. */
+  #finalAt: number | null = null
 
   constructor({ dialect, model, keptBytesMax = 1024 * 1024 }: JsonBodyTapOptions) {
     this.#dialect = dialect
@@ -51,9 +51,9 @@ export class JsonBodyTap implements ResponseTap {
   }
 
   push(chunk: Buffer): Tapped {
-    const closedBefore = this.#closedAt !== null
+    const closedBefore = this.#finalAt !== null
     const edits = (this.#expected === 'object' ? this.#readWhole(chunk) : null) ?? this.#walk(chunk)
-    return tapped(chunk, edits, closedBefore ? 0 : (this.#closedAt ?? chunk.length))
+    return tapped(chunk, edits, closedBefore ? 0 : (this.#finalAt ?? chunk.length))
   }
 
   end(): Tapped {
@@ -98,7 +98,7 @@ export class JsonBodyTap implements ResponseTap {
     const scanned = scanJsonObject(chunk, wholeMembers)
     if (!scanned.ok) return null
     this.#expected = 'nothing'
-    this.#closedAt = scanned.closeAt
+    this.#finalAt = 0
     for (const name of this.#keptNames) {
       const span = scanned.members[name]
       if (span !== undefined) this.#kept.set(name, { pieces: [chunk.subarray(span.start, span.end)], bytes: 0 })
@@ -152,7 +152,7 @@ export class JsonBodyTap implements ResponseTap {
     this.#expected = next
     if (expected === 'value') this.#beginValue(next)
     if (next === 'rest of name') this.#name = ''
-    if (next === 'nothing') this.#closedAt = at
+    if (next === 'nothing') this.#finalAt = at
     return next.startsWith('rest of') ? at : at + 1
   }
 

@@ -1,4 +1,5 @@
 import type { Clock, Timer } from '../clock.ts'
+import { joined } from '../joined.ts'
 import type { Metrics } from '../metrics.ts'
 import { AnswerWriter } from './answer-writer.ts'
 import type { Api } from './api.ts'
@@ -98,7 +99,7 @@ function pass(
     const finish = (kind: Ending['kind']) => {
       isOver = true
       stall?.cancel()
-      resolve({ kind, final: Buffer.concat(held) })
+      resolve({ kind, final: joined(held) })
     }
     const take = ({ send, final }: ReturnType<ResponseTap['push']>) => {
       if (final !== null) held.push(final)

@@ -1,4 +1,5 @@
 import type { IncomingMessage } from 'node:http'
+import { joined } from '../joined.ts'
 
 /**
  * The whole body, or why there is none: larger than `bytesMax`, or cut off by a client that left or was too
@@ -22,12 +23,7 @@ export function readBody(
         chunks.push(chunk)
       }
     })
-    incoming.once('end', () => resolve(joined(chunks, length)))
+    incoming.once('end', () => resolve(joined(chunks)))
     incoming.once('close', () => resolve('cut-off'))
   })
-}
-
-function joined(chunks: Buffer[], length: number): Buffer {
-  const [only] = chunks
-  return chunks.length === 1 && only !== undefined ? only : Buffer.concat(chunks, length)
 }

@@ -31,10 +31,10 @@ const currentForm = 2
 const forms = [1, currentForm]
 
 /** Throws `RangeError` on token counts that are none: one such event would hold up all that follow it. */
-export function eventText({ tokens, ...event }: BillingEvent): string {
-  const { inputTokens, outputTokens, cachedInputTokens } = tokens
+export function eventText(event: BillingEvent): string {
+  const { inputTokens, outputTokens, cachedInputTokens } = event.tokens
   if (!isCount(inputTokens) || !isCount(outputTokens) || !isCount(cachedInputTokens)) {
-    throw new RangeError(`Token counts must be whole numbers from 0; they are ${JSON.stringify(tokens)}.`)
+    throw new RangeError(`Token counts must be whole numbers from 0; they are ${JSON.stringify(event.tokens)}.`)
   }
   const fields: EventFields = [
     currentForm,

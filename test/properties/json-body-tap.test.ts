@@ -18,12 +18,16 @@ describe('an answer in one piece on its way to the client', () => {
     )
   })
 
-  test('holds back the closing brace and what follows, and nothing before it', () => {
+  test('holds back the closing brace and what follows, and nothing before it unless all came in one chunk', () => {
     fc.assert(
       fc.property(answer(), cuts(), ({ render }, fractions) => {
-        const { send, final } = passThrough(Buffer.from(render('"up"')), fractions)
-        assert.match(final, /^\}\s*$/)
-        assert.equal(send, render('"lab/model"').trimEnd().slice(0, -1))
+        const bytes = Buffer.from(render('"up"'))
+        const { send, final } = passThrough(bytes, fractions)
+        const [first] = chunked(bytes, fractions).filter(({ length }) => length > 0)
+        const isWhole = first?.toString().trimEnd() === render('"up"').trimEnd()
+        const passed = render('"lab/model"')
+        assert.equal(send, isWhole ? '' : passed.trimEnd().slice(0, -1))
+        assert.equal(send + final, passed)
       }),
     )
   })
