@@ -73,7 +73,7 @@ function signalled(): Promise<void> {
 }
 
 function banner({ inference, management, generatedBootstrapKey, dataDir }: RunningServer): string {
-  const key = generatedBootstrapKey ?? '$TOLLGATE_KEY'
+  const key = generatedBootstrapKey ?? '$WORKSPACE_KEY'
   const lines = [
     '',
     'Tollgate is up.',
