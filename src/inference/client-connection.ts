@@ -70,7 +70,8 @@ export class ClientConnection {
 
   /** False when the client reads more slowly than this is written: wait for `onDrain` before writing on. */
   write(bytes: Buffer): boolean {
-    if (this.#gone) return true
+    // A chunk without bytes would end the answer.
+    if (this.#gone || bytes.length === 0) return true
     this.#waiting.push(bytes)
     this.#waitingBytes += bytes.length
     if (this.#waiting.length === 1) atEndOfTurn(this.#writeWaiting)
@@ -120,8 +121,8 @@ export class ClientConnection {
 
   /**
    * Where the next bytes of the body go. `ServerResponse` makes four buffers of a chunk, which takes more than all else
-   * that is done for it: once the head has left, chunks are put together here and go to the socket. It has the response
-   * to itself, or is null while an earlier response is under way on the same connection.
+   * that is done for it: once the head has left, chunks are put together here and go to the socket, which carries
+   * nothing but this response; it is null while an earlier one is under way on the same connection.
    */
   #bodyStream(): Writable {
     const { socket, chunkedEncoding } = this.#outgoing
