@@ -5,7 +5,7 @@ import { mintSigningSecret, signingSecretPurpose } from '../src/access/signing-s
 import { systemClock } from '../src/clock.ts'
 import { pendingEvents } from '../src/delivery/backlog.ts'
 import { startDispatcher } from '../src/delivery/dispatcher.ts'
-import { newId, newIdempotencyKey } from '../src/id.ts'
+import { newId } from '../src/id.ts'
 import type { BillingEvent } from '../src/ledger/billing-event.ts'
 import { type Journal, openJournal } from '../src/ledger/journal.ts'
 import { openLedgerThread } from '../src/ledger/ledger-thread.ts'
@@ -17,6 +17,7 @@ import { openPostbox } from '../src/outbound.ts'
 import { type Database, openEmbeddedDatabase } from '../src/storage/database.ts'
 import { SecretBox } from '../src/storage/secret-box.ts'
 import type { Measured, Rig } from './measure.ts'
+import { sampleEvent } from './sample-event.ts'
 
 const eventsMade = 50_000
 const log = openLog({ level: 'silent' })
@@ -41,7 +42,9 @@ async function recordOnce(path: string, { upstreamPort }: Rig): Promise<Measured
   await using database = await openEmbeddedDatabase(`${path}.db`)
   await createBootstrapWorkspace(database, { key: null, clock: systemClock })
   const { id: workspaceId } = await database.queries.selectFrom('workspaces').select('id').executeTakeFirstOrThrow()
-  const events = Array.from({ length: eventsMade }, () => sampleEvent(workspaceId))
+  const countedGroups = ['leaf', 'middle', 'root'].map((level) => `01k0000000000000000${level.padEnd(7, '0')}`)
+  const sample = { workspaceId, node: '', externalEntityId: 'customer-3', countedGroups }
+  const events = Array.from({ length: eventsMade }, () => sampleEvent(sample))
   await using journal = openJournal({ path: `${path}-journal.db`, sync: 'normal', log, metrics })
 
   const appending = await timed('journal', () => appendAll(journal, events))
@@ -120,26 +123,4 @@ async function addWebhook({ queries }: Database, { workspaceId, url, secretBox }
       deleted_at: null,
     })
     .execute()
-}
-
-function sampleEvent(workspaceId: string): BillingEvent {
-  const nowMs = systemClock.now()
-  const [leaf, middle, root] = ['leaf', 'middle', 'root'].map((level) => `01k0000000000000000${level.padEnd(7, '0')}`)
-  return {
-    idempotencyKey: newIdempotencyKey(nowMs),
-    workspaceId,
-    requestId: newId(nowMs),
-    recordedAtMs: nowMs,
-    admittedAtMs: nowMs,
-    node: '',
-    requestMetadata: '{"user":"somebody"}',
-    modelSlug: 'bench/json',
-    apiKeyPrefix: 'tk_0123456789ab',
-    groupId: String(leaf),
-    externalEntityId: 'customer-3',
-    countedGroups: [String(leaf), String(middle), String(root)],
-    tokens: { inputTokens: 12, outputTokens: 9, cachedInputTokens: 0 },
-    outcome: 'completed',
-    usageSource: 'upstream',
-  }
 }

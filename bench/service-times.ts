@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { sql } from 'kysely'
 import { systemClock } from '../src/clock.ts'
-import { newId, newIdempotencyKey } from '../src/id.ts'
+import { newId } from '../src/id.ts'
 import type { BillingEvent } from '../src/ledger/billing-event.ts'
 import { type Ledger, openLedger } from '../src/ledger/ledger.ts'
 import { type BucketSet, bucketSet } from '../src/limits/buckets.ts'
@@ -13,6 +13,7 @@ import { openTestRedisCounters } from '../test/support/counter-backends.ts'
 import { startPostgres } from '../test/support/postgres.ts'
 import { type RedisServers, startRedis } from '../test/support/redis.ts'
 import { cpuSecondsOfAll } from './processes.ts'
+import { sampleEvent } from './sample-event.ts'
 
 /**
  * What one Redis and one PostgreSQL take for a request, on the real parts: `node bench/service-times.ts`, half a minute.
@@ -168,27 +169,10 @@ async function postgresFigures({ queries }: Database) {
 const node = randomUUID()
 
 function event(workspaceId: string, customers: number): BillingEvent {
-  const nowMs = systemClock.now()
   const customer = Math.floor(Math.random() * customers)
   const groups = [`leaf-${customer}`, `middle-${customer % 1_000}`, `root-${customer % 100}`]
   const countedGroups = groups.map((name) => `01k000${name.padStart(20, '0')}`)
-  return {
-    idempotencyKey: newIdempotencyKey(nowMs),
-    workspaceId,
-    requestId: newId(nowMs),
-    recordedAtMs: nowMs,
-    admittedAtMs: nowMs,
-    node,
-    requestMetadata: '{"user":"somebody"}',
-    modelSlug: slug,
-    apiKeyPrefix: 'tk_0123456789ab',
-    groupId: String(countedGroups[0]),
-    externalEntityId: `customer-${customer}`,
-    countedGroups,
-    tokens: { inputTokens: 12, outputTokens: 9, cachedInputTokens: 0 },
-    outcome: 'completed',
-    usageSource: 'upstream',
-  }
+  return sampleEvent({ workspaceId, node, externalEntityId: `customer-${customer}`, countedGroups })
 }
 
 function drawn<Item>(items: readonly Item[]): Item {

@@ -195,7 +195,7 @@ export function splice(bytes: Buffer, edits: readonly Edit[], part: Span = { sta
   return spliced
 }
 
-/** The edited bytes in pieces: nothing of them is copied, which pays for long ones. */
+/** What `splice` makes of the whole, in pieces: nothing is copied. */
 export function pieces(bytes: Buffer, edits: readonly Edit[]): Buffer[] {
   const made: Buffer[] = []
   let from = 0

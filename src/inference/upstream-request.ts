@@ -2,14 +2,11 @@ import type { IncomingMessage } from 'node:http'
 import type { Target } from '../directory/target.ts'
 import type { OutboundRequest } from '../outbound/connection.ts'
 import type { Api } from './api.ts'
-import { appendMember, type Edit, pieces, splice } from './json-scan.ts'
+import { appendMember, type Edit, pieces } from './json-scan.ts'
 import type { InferenceRequest } from './request.ts'
 
 /** What of the client's headers goes upstream. All else stays: its key, cookies, hop-by-hop headers (contract §11). */
 const forwardedHeaders = ['accept', 'traceparent', 'tracestate', 'openai-beta']
-
-/** A longer body is written in pieces rather than copied for its few changes. */
-const copiedBytesMax = 16 * 1024
 
 /** The request as `target` gets it: its own name for the model, the lab's credential, the prompt untouched. */
 export function upstreamRequest(
@@ -22,13 +19,12 @@ export function upstreamRequest(
     if (typeof value === 'string') headers.push(name, value)
   }
   headers.push(...target.credentialHeaders)
-  const changes = edits(request, { target, api })
   return {
     origin: target.origin,
     path: target.basePath + api.upstreamPath,
     method: 'POST',
     headers,
-    body: request.body.length > copiedBytesMax ? pieces(request.body, changes) : [splice(request.body, changes)],
+    body: pieces(request.body, edits(request, { target, api })),
   }
 }
 

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import fc from 'fast-check'
-import { appendMember, MemberNames, scanJsonObject, splice } from '../../src/inference/json-scan.ts'
+import { appendMember, MemberNames, pieces, scanJsonObject, splice } from '../../src/inference/json-scan.ts'
 import { chunked, cuts } from '../support/chunks.ts'
 import { escapedName, jsonText, objectText, spaced } from '../support/json-documents.ts'
 
@@ -141,6 +141,7 @@ describe('editing a scanned object', () => {
           splice(bytes, edits, { start: cut, end: bytes.length }),
         ]
         assert.deepEqual(Buffer.concat(parts), splice(bytes, edits))
+        assert.deepEqual(Buffer.concat(pieces(bytes, edits)), splice(bytes, edits))
       }),
       { numRuns: 1_000 },
     )
