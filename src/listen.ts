@@ -1,4 +1,3 @@
-import type { Server as HttpServer } from 'node:http'
 import type { AddressInfo, Server } from 'node:net'
 import { type Clock, sleep } from './clock.ts'
 import type { ListenAddress } from './config.ts'
@@ -26,9 +25,15 @@ export function listen(server: Server, { host, port, variable, isShared = false 
 
 const idleCheckMs = 50
 
+/** A server whose connections are kept alive. */
+export interface KeepAliveServer extends Server {
+  closeIdleConnections(): void
+  closeAllConnections(): void
+}
+
 /** Stops accepting and waits for the requests in flight; what is left after `timeoutMs` is cut. */
 export async function drain(
-  server: HttpServer,
+  server: KeepAliveServer,
   { clock, timeoutMs }: { clock: Clock; timeoutMs: number },
 ): Promise<void> {
   if (!server.listening) return

@@ -1,5 +1,6 @@
+import type { HeaderList } from '../http1/headers.ts'
 import { joined } from '../joined.ts'
-import type { ClientConnection, HeaderList } from './client-connection.ts'
+import type { ClientConnection } from './client-connection.ts'
 import { lastingCopy } from './response-tap.ts'
 
 const heldBytesMax = 256 * 1024
@@ -33,20 +34,20 @@ export class AnswerWriter {
     this.#held.push(this.#held.length === 0 ? bytes : lastingCopy(bytes))
     this.#heldBytes += bytes.length
     if (this.#holds && this.#heldBytes <= heldBytesMax) return true
-    this.#start([])
+    this.#start({ bodyLength: null })
     const held = this.#takeHeld()
     return this.#client.write(held)
   }
 
   end(final: Buffer): void {
-    if (!this.#started) this.#start(['content-length', String(this.#heldBytes + final.length)])
+    if (!this.#started) this.#start({ bodyLength: this.#heldBytes + final.length })
     this.#held.push(final)
     this.#client.end(this.#takeHeld())
   }
 
-  #start(headers: HeaderList): void {
+  #start(body: { bodyLength: number | null }): void {
     this.#started = true
-    this.#client.start(200, [...this.#headers, ...headers])
+    this.#client.start(200, this.#headers, body)
   }
 
   #takeHeld(): Buffer {

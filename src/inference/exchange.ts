@@ -1,9 +1,9 @@
-import type { IncomingMessage } from 'node:http'
 import { keyHash } from '../access/api-key.ts'
 import type { KeyUse } from '../access/key-use.ts'
 import { presentedKey } from '../access/principal.ts'
 import type { Clock } from '../clock.ts'
 import type { Caller, Directory } from '../directory/directory.ts'
+import type { InboundRequest } from '../inbound/request.ts'
 import type { Journal } from '../ledger/journal.ts'
 import type { Limiter } from '../limits/limiter.ts'
 import type { Log } from '../log.ts'
@@ -40,7 +40,7 @@ export interface ExchangeParts {
  */
 export async function exchange(
   { directory, keyUse, limiter, journal, outbound, clock, log, metrics, bodyBytesMax, stallTimeoutMs }: ExchangeParts,
-  { incoming, client, api }: { incoming: IncomingMessage; client: ClientConnection; api: Api },
+  { incoming, client, api }: { incoming: InboundRequest; client: ClientConnection; api: Api },
 ): Promise<void> {
   const identity = await identify(incoming, { directory, keyUse, clock })
   if (!identity.accepted) return client.refuse(identity.refusal)
@@ -101,10 +101,10 @@ export type Identity = { accepted: true; caller: Caller } | { accepted: false; r
 
 /** Who calls, judged by the headers alone: 401 for a key that nobody has, or no longer; 403 for one that may not. */
 export async function identify(
-  incoming: IncomingMessage,
+  incoming: InboundRequest,
   { directory, keyUse, clock }: Pick<ExchangeParts, 'directory' | 'keyUse' | 'clock'>,
 ): Promise<Identity> {
-  const key = presentedKey(incoming.headers.authorization)
+  const key = presentedKey(incoming.headers['authorization'])
   const caller = key === null ? null : await directory.caller(keyHash(key), clock.now())
   const owner = await directory.workspaceOf(hostnameOf(incoming))
   if (caller === null || (owner !== null && owner !== caller.workspaceId)) {
@@ -116,7 +116,7 @@ export async function identify(
 }
 
 /** The host that the client asked for, without a port. */
-function hostnameOf({ headers: { host = '' } }: IncomingMessage): string {
+function hostnameOf({ headers: { host = '' } }: InboundRequest): string {
   const port = host.lastIndexOf(':')
   return (port === -1 || host.endsWith(']') ? host : host.slice(0, port)).toLowerCase()
 }

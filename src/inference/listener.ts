@@ -1,7 +1,9 @@
 import { randomUUID } from 'node:crypto'
-import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
-import type { Duplex } from 'node:stream'
 import { UnavailableError } from '../errors.ts'
+import type { ProtocolAnswer, ProtocolProblem } from '../inbound/connection.ts'
+import type { InboundRequest } from '../inbound/request.ts'
+import type { InboundResponse } from '../inbound/response.ts'
+import { InboundServer } from '../inbound/server.ts'
 import { JournalError } from '../ledger/journal.ts'
 import { apis } from './api.ts'
 import { ClientConnection } from './client-connection.ts'
@@ -15,27 +17,25 @@ export interface InferenceListenerOptions {
 }
 
 /** The listener that faces the lab's customers: inference routes and `/health`, and nothing else (contract §2). */
-export function createInferenceListener(parts: ExchangeParts, { requestTimeoutMs }: InferenceListenerOptions): Server {
-  const server = createServer(
-    {
-      noDelay: true,
-      keepAliveTimeout: 75_000,
-      requestTimeout: requestTimeoutMs,
-      headersTimeout: Math.min(requestTimeoutMs, 60_000),
-      connectionsCheckingInterval: Math.min(requestTimeoutMs, 5_000),
-    },
-    (incoming, outgoing) => {
-      void answer(parts, incoming, outgoing)
-    },
-  )
-  server.on('clientError', refuseMalformedHttp)
-  return server
+export function createInferenceListener(
+  parts: ExchangeParts,
+  { requestTimeoutMs }: InferenceListenerOptions,
+): InboundServer {
+  return new InboundServer({
+    onRequest: (incoming, response) => void answer(parts, incoming, response),
+    answerTo: refuseProtocol,
+    clock: parts.clock,
+    headTimeoutMs: Math.min(requestTimeoutMs, 60_000),
+    requestTimeoutMs,
+    keepAliveMs: 75_000,
+    checkEveryMs: Math.min(requestTimeoutMs, 5_000),
+  })
 }
 
-async function answer(parts: ExchangeParts, incoming: IncomingMessage, outgoing: ServerResponse): Promise<void> {
+async function answer(parts: ExchangeParts, incoming: InboundRequest, response: InboundResponse): Promise<void> {
   const path = pathOf(incoming)
   const api = apis.get(path)
-  const client = new ClientConnection(outgoing, { requestId: randomUUID(), renderError: renderOpenAiError })
+  const client = new ClientConnection(response, { requestId: randomUUID(), renderError: renderOpenAiError })
   try {
     if (path === '/health') client.sendJson(200, { status: 'ok' })
     else if (path === '/v1/models') await listModels(parts, { incoming, client })
@@ -54,7 +54,7 @@ async function answer(parts: ExchangeParts, incoming: IncomingMessage, outgoing:
 
 async function listModels(
   parts: ExchangeParts,
-  { incoming, client }: { incoming: IncomingMessage; client: ClientConnection },
+  { incoming, client }: { incoming: InboundRequest; client: ClientConnection },
 ): Promise<void> {
   if (incoming.method !== 'GET') return client.refuse(refusals.methodNotAllowed)
   const identity = await identify(incoming, parts)
@@ -62,31 +62,25 @@ async function listModels(
   client.sendJson(200, renderModelList(await parts.directory.slugs(identity.caller)))
 }
 
-function pathOf({ url = '/' }: IncomingMessage): string {
-  const query = url.indexOf('?')
-  return query === -1 ? url : url.slice(0, query)
+function pathOf({ target }: InboundRequest): string {
+  const query = target.indexOf('?')
+  return query === -1 ? target : target.slice(0, query)
 }
 
-/** What Node's parser does not take for HTTP, or what came too slowly, is answered in the shape SDKs can read. */
-function refuseMalformedHttp(error: NodeJS.ErrnoException, socket: Duplex): void {
-  if (error.code === 'ECONNRESET' || !socket.writable) {
-    socket.destroy()
-    return
+/** What is no HTTP, or comes too slowly, is answered in the shape that SDKs can read. */
+function refuseProtocol(problem: ProtocolProblem): ProtocolAnswer {
+  const refusal = protocolRefusals[problem]
+  return {
+    status: refusal.status,
+    headers: ['content-type', 'application/json'],
+    body: JSON.stringify(renderOpenAiError(refusal)),
   }
-  const refusal = malformedHttpRefusals[error.code ?? ''] ?? malformedRequest('The request is not valid HTTP.')
-  const body = JSON.stringify(renderOpenAiError(refusal))
-  const head = [
-    `HTTP/1.1 ${refusal.status} Error`,
-    'content-type: application/json',
-    `content-length: ${Buffer.byteLength(body)}`,
-    'connection: close',
-  ]
-  socket.end(`${head.join('\r\n')}\r\n\r\n${body}`)
 }
 
-const malformedHttpRefusals: Record<string, Refusal> = {
-  ERR_HTTP_REQUEST_TIMEOUT: refusals.bodyTooSlow,
-  HPE_HEADER_OVERFLOW: {
+const protocolRefusals: Record<ProtocolProblem, Refusal> = {
+  malformed: malformedRequest('The request is not valid HTTP.'),
+  'too-slow': refusals.bodyTooSlow,
+  'head-too-large': {
     status: 431,
     type: 'invalid_request_error',
     code: 'headers_too_large',

@@ -1,5 +1,5 @@
+import type { HeaderList } from '../http1/headers.ts'
 import type { RateLimitState, RateLimits } from '../limits/limiter.ts'
-import type { HeaderList } from './client-connection.ts'
 
 /** The `x-ratelimit-*` headers for the tightest rate limit of each type, where there is one (contract §12). */
 export function rateLimitHeaders({ requests, tokens }: RateLimits): HeaderList {

@@ -1,5 +1,5 @@
+import type { HeaderList } from '../http1/headers.ts'
 import { describeRefusal, type RefusedLimit } from '../limits/limiter.ts'
-import type { HeaderList } from './client-connection.ts'
 
 /**
  * An inference request that is not served: what the customer is told, in whichever dialect is spoken. Nothing

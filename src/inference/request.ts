@@ -1,10 +1,9 @@
-import type { IncomingMessage } from 'node:http'
+import type { InboundRequest } from '../inbound/request.ts'
 import type { Api } from './api.ts'
 import { MemberNames, type ScannedObject, scanJsonObject } from './json-scan.ts'
 import type { Span } from './json-text.ts'
 import { estimatePromptTokens } from './prompt-estimate.ts'
 import { malformedRequest, type Refusal, refusals } from './refusal.ts'
-import { readBody } from './request-body.ts'
 
 /** An inference request, as far as the gateway has to understand it; the rest stays bytes. */
 export interface InferenceRequest {
@@ -43,13 +42,13 @@ const metadataBytesMax = 16 * 1024
 
 /** Reads one request's body and finds in it what the gateway needs, without parsing the prompt. */
 export async function readRequest(
-  incoming: IncomingMessage,
+  incoming: InboundRequest,
   { api, bodyBytesMax }: { api: Api; bodyBytesMax: number },
 ): Promise<Reading> {
   if (incoming.headers['content-encoding'] !== undefined) {
     return refused(malformedRequest('The request body must not be compressed.'))
   }
-  const body = await readBody(incoming, { bytesMax: bodyBytesMax })
+  const body = await incoming.body({ bytesMax: bodyBytesMax })
   if (body === 'too-large') return refused(refusals.bodyTooLarge)
   if (body === 'cut-off') return refused(malformedRequest('The request body ended early.'))
 

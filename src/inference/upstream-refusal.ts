@@ -1,6 +1,6 @@
 import { z } from 'zod'
 import type { Target } from '../directory/target.ts'
-import type { HeaderList } from './client-connection.ts'
+import type { HeaderList } from '../http1/headers.ts'
 import { type Refusal, refusals } from './refusal.ts'
 import type { UpstreamResponse } from './upstream.ts'
 

@@ -1,5 +1,5 @@
-import type { IncomingMessage } from 'node:http'
 import type { Target } from '../directory/target.ts'
+import type { InboundRequest } from '../inbound/request.ts'
 import type { OutboundRequest } from '../outbound/connection.ts'
 import type { Api } from './api.ts'
 import { appendMember, type Edit, pieces } from './json-scan.ts'
@@ -11,12 +11,12 @@ const forwardedHeaders = ['accept', 'traceparent', 'tracestate', 'openai-beta']
 /** The request as `target` gets it: its own name for the model, the lab's credential, the prompt untouched. */
 export function upstreamRequest(
   request: InferenceRequest,
-  { target, api, incoming, requestId }: { target: Target; api: Api; incoming: IncomingMessage; requestId: string },
+  { target, api, incoming, requestId }: { target: Target; api: Api; incoming: InboundRequest; requestId: string },
 ): OutboundRequest {
   const headers = ['content-type', 'application/json', 'accept-encoding', 'identity', 'x-request-id', requestId]
   for (const name of forwardedHeaders) {
     const value = incoming.headers[name]
-    if (typeof value === 'string') headers.push(name, value)
+    if (value !== undefined) headers.push(name, value)
   }
   headers.push(...target.credentialHeaders)
   return {

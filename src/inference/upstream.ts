@@ -1,9 +1,9 @@
 import type { Target } from '../directory/target.ts'
+import type { HeaderFields } from '../http1/headers.ts'
 import type { Log } from '../log.ts'
 import type { Metrics } from '../metrics.ts'
 import type { OutboundCall, OutboundHandler } from '../outbound/call.ts'
 import type { OutboundRequest } from '../outbound/connection.ts'
-import type { ResponseHeaders } from '../outbound/response-reader.ts'
 import { type Outbound, type OutboundFailure, outboundFailure } from '../outbound.ts'
 
 /** What becomes of a request at its targets. */
@@ -71,7 +71,7 @@ const discardedBytesMax = 64 * 1024
 /** One answer of an upstream: its head, and its bytes for whoever calls `readInto`. */
 export class UpstreamResponse implements OutboundHandler {
   status = 0
-  headers: ResponseHeaders = {}
+  headers: HeaderFields = {}
   /** Resolves with null at the body's first byte or its end, with the failure when neither comes. */
   readonly firstByte: Promise<{ kind: OutboundFailure; cause: Error } | null>
   readonly #resolveFirstByte: (failure: { kind: OutboundFailure; cause: Error } | null) => void
@@ -124,7 +124,7 @@ export class UpstreamResponse implements OutboundHandler {
     this.#call.abort(reason)
   }
 
-  onHead(status: number, headers: ResponseHeaders): void {
+  onHead(status: number, headers: HeaderFields): void {
     this.status = status
     this.headers = headers
   }

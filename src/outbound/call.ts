@@ -1,8 +1,8 @@
-import type { ResponseHeaders } from './response-reader.ts'
+import type { HeaderFields } from '../http1/headers.ts'
 
 /** Hears of everything that becomes of a request. Exactly one of `onEnd` and `onError` is called, last. */
 export interface OutboundHandler {
-  onHead(status: number, headers: ResponseHeaders): void
+  onHead(status: number, headers: HeaderFields): void
   onData(chunk: Buffer): void
   onEnd(): void
   onError(cause: Error): void
@@ -51,7 +51,7 @@ export class OutboundCall {
     this.#carrier = carrier
   }
 
-  head(status: number, headers: ResponseHeaders): void {
+  head(status: number, headers: HeaderFields): void {
     if (!this.#isOver) this.#handler.onHead(status, headers)
   }
 

@@ -1,14 +1,15 @@
 import type { Socket } from 'node:net'
 import { atEndOfTurn } from '../end-of-turn.ts'
+import { type HeaderFields, type HeaderList, headerLines } from '../http1/headers.ts'
+import { lengthOf, writePieces } from '../http1/write-pieces.ts'
 import type { Carrier, OutboundCall } from './call.ts'
-import { type ResponseHeaders, ResponseReader, type ResponseTaker } from './response-reader.ts'
+import { ResponseReader, type ResponseTaker } from './response-reader.ts'
 
 export interface OutboundRequest {
   origin: string
   path: string
   method: 'GET' | 'POST'
-  /** Names and values in turn. */
-  headers: readonly string[]
+  headers: HeaderList
   /** In pieces, one after the other; none: a request without a body. */
   body: readonly Buffer[]
 }
@@ -38,6 +39,8 @@ export class Connection implements Carrier, ResponseTaker {
   #reader: ResponseReader | null = null
   #timeoutMs = 0
   #isPaused = false
+  /** The request is written at the end of the turn. */
+  #isUnsent = false
   #failure: Error | null = null
 
   constructor(socket: Socket, options: ConnectionOptions) {
@@ -71,9 +74,11 @@ export class Connection implements Carrier, ResponseTaker {
     this.#reader = new ResponseReader(this)
     call.carriedBy(this)
     this.#allowSilence(this.#options.firstByteTimeoutMs)
-    this.#socket.cork()
-    for (const piece of requestPieces(head, request.body)) this.#socket.write(piece)
-    atEndOfTurn(() => this.#socket.uncork())
+    this.#isUnsent = true
+    atEndOfTurn(() => {
+      this.#isUnsent = false
+      if (this.isOpen) writePieces(this.#socket, [head, ...request.body])
+    })
   }
 
   pause(): void {
@@ -93,7 +98,7 @@ export class Connection implements Carrier, ResponseTaker {
     this.#socket.destroy()
   }
 
-  onHead(status: number, headers: ResponseHeaders): void {
+  onHead(status: number, headers: HeaderFields): void {
     this.#call?.head(status, headers)
   }
 
@@ -106,7 +111,8 @@ export class Connection implements Carrier, ResponseTaker {
     this.#call = null
     this.resume()
     // A server may answer before it has read the whole request; its rest must not be taken for the next one.
-    const isFree = this.#reader?.keepsAlive === true && this.#socket.writableLength === 0 && this.isOpen
+    const isSent = !this.#isUnsent && this.#socket.writableLength === 0
+    const isFree = this.#reader?.keepsAlive === true && isSent && this.isOpen
     if (isFree) this.#options.onFree(this)
     else this.destroy()
     call?.ended()
@@ -142,29 +148,9 @@ export class Connection implements Carrier, ResponseTaker {
   }
 }
 
-/** To write one buffer takes less than to write several, as long as there is little to copy. */
-function requestPieces(head: string, body: readonly Buffer[]): Buffer[] {
-  const pieces = [Buffer.from(head, 'latin1'), ...body]
-  return lengthOf(pieces) <= joinedLengthMax ? [Buffer.concat(pieces)] : pieces
-}
-
-const joinedLengthMax = 16 * 1024
-
-function lengthOf(pieces: readonly Buffer[]): number {
-  return pieces.reduce((length, piece) => length + piece.length, 0)
-}
-
 /** Throws where a value could be read as more than one header. */
 function requestHead({ origin, method, path, headers, body }: OutboundRequest): string {
   const host = origin.slice(origin.indexOf('//') + 2)
-  let head = `${method} ${path} HTTP/1.1\r\nhost: ${host}\r\nconnection: keep-alive\r\n`
-  if (body.length > 0) head += `content-length: ${lengthOf(body)}\r\n`
-  for (let index = 0; index < headers.length; index += 2) {
-    const value = headers[index + 1] ?? ''
-    if (controlCharacter.test(value)) throw new Error(`The value of the header ${headers[index]} cannot be sent.`)
-    head += `${headers[index]}: ${value}\r\n`
-  }
-  return `${head}\r\n`
+  const length = body.length > 0 ? `content-length: ${lengthOf(body)}\r\n` : ''
+  return `${method} ${path} HTTP/1.1\r\nhost: ${host}\r\nconnection: keep-alive\r\n${length}${headerLines(headers)}\r\n`
 }
-
-const controlCharacter = /[^\t\x20-\x7e\x80-\xff]/

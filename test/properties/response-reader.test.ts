@@ -3,7 +3,8 @@ import { createServer, type Socket } from 'node:net'
 import { describe, test } from 'node:test'
 import fc from 'fast-check'
 import { Client } from 'undici'
-import { HttpProtocolError, ResponseReader } from '../../src/outbound/response-reader.ts'
+import { HttpProtocolError } from '../../src/http1/headers.ts'
+import { ResponseReader } from '../../src/outbound/response-reader.ts'
 import { chunked, cuts } from '../support/chunks.ts'
 
 describe('a response of an upstream', () => {

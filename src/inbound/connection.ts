@@ -1,0 +1,220 @@
+import type { Socket } from 'node:net'
+import type { Clock } from '../clock.ts'
+import { HeadTooLongError } from '../http1/head-reader.ts'
+import { type HeaderList, HttpProtocolError, headerLines } from '../http1/headers.ts'
+import { statusLine } from '../http1/status-line.ts'
+import { InboundRequest, type RequestSource } from './request.ts'
+import { type RequestHead, RequestReader, type RequestTaker } from './request-reader.ts'
+import { InboundResponse, type ResponseCarrier } from './response.ts'
+
+export interface ConnectionOptions {
+  onRequest: (request: InboundRequest, response: InboundResponse) => void
+  /** What a client is told that cannot be understood, or is too slow. */
+  answerTo: (problem: ProtocolProblem) => ProtocolAnswer
+  clock: Clock
+  /** Longest time for a head, from the connection's first moment or the request's first byte. */
+  headTimeoutMs: number
+  /** Longest time for a whole request, from its first byte. */
+  requestTimeoutMs: number
+  /** How long a connection may be without a request. */
+  keepAliveMs: number
+  /** Whether connections are kept for further requests: not while the server is closing. */
+  keepsConnections: () => boolean
+  /** The time as the `date` header has it. */
+  date: () => string
+}
+
+export type ProtocolProblem = 'malformed' | 'head-too-large' | 'too-slow'
+
+export interface ProtocolAnswer {
+  status: number
+  headers: HeaderList
+  body: string
+}
+
+/** What comes while a response is under way is a next request, or most of one: more is not read before its turn. */
+const aheadBytesMax = 64 * 1024
+/** How long a client may leave its side open after we have closed ours. */
+const lingerMs = 5_000
+
+/** A keep-alive connection of a client, which carries one exchange at a time. */
+export class InboundConnection implements RequestTaker, RequestSource, ResponseCarrier {
+  readonly stream: Socket
+  readonly #options: ConnectionOptions
+  #reader = new RequestReader(this)
+  #head: RequestHead | null = null
+  #request: InboundRequest | null = null
+  #response: InboundResponse | null = null
+  /** Came before its turn: pipelined requests. */
+  #ahead: Buffer[] = []
+  #aheadBytes = 0
+  #wasAskedForBody = false
+  #hasServed = false
+  /** Our side is closed; what the client still sends is of no interest. */
+  #isLingering = false
+  /** When the state began that `isOverdue` judges. */
+  #sinceMs: number
+
+  constructor(socket: Socket, options: ConnectionOptions) {
+    this.stream = socket
+    this.#options = options
+    this.#sinceMs = options.clock.monotonic()
+    socket.on('data', (bytes: Buffer) => this.#received(bytes))
+    socket.on('drain', () => this.#response?.drained())
+    socket.on('end', () => this.#clientEnded())
+    // `close` follows.
+    socket.on('error', () => {})
+    socket.on('close', () => this.#closed())
+  }
+
+  /** Nothing of a request has come, and nothing of a response is under way. */
+  get isIdle(): boolean {
+    return this.#request === null && !this.#reader.hasBegun && !this.#isLingering
+  }
+
+  /** Sees to it that nobody holds the connection for ever. To be called now and then. */
+  checkDeadline(nowMs: number): void {
+    if (nowMs - this.#sinceMs < this.#allowedMs()) return
+    if (this.#isLingering || !this.#reader.hasBegun) this.destroy()
+    else this.#refuse('too-slow')
+  }
+
+  destroy(): void {
+    this.stream.destroy()
+  }
+
+  onHead(head: RequestHead): void {
+    this.#head = head
+    this.#wasAskedForBody = head.headers['expect']?.toLowerCase() !== '100-continue'
+    this.#request = new InboundRequest(head, this)
+    this.#response = new InboundResponse(this)
+    this.#options.onRequest(this.#request, this.#response)
+  }
+
+  onData(chunk: Buffer): void {
+    this.#request?.take(chunk)
+  }
+
+  onEnd(): void {
+    this.#request?.complete()
+  }
+
+  /** RFC 9110 §10.1.1. */
+  askForBody(): void {
+    if (this.#wasAskedForBody || this.#isLingering) return
+    this.#wasAskedForBody = true
+    this.stream.write('HTTP/1.1 100 Continue\r\n\r\n', 'latin1')
+  }
+
+  pause(): void {
+    this.stream.pause()
+  }
+
+  resume(): void {
+    if (this.stream.isPaused()) this.stream.resume()
+  }
+
+  get hasBody(): boolean {
+    return this.#head?.method !== 'HEAD'
+  }
+
+  get readsChunks(): boolean {
+    return this.#head?.readsChunks === true
+  }
+
+  keepsAlive(): boolean {
+    // A client that was never asked for its body may send it or not: what comes next cannot be told.
+    return this.#head?.keepsAlive === true && this.#wasAskedForBody && this.#options.keepsConnections()
+  }
+
+  connectionHeaders(keepsAlive: boolean): string {
+    const { date, keepAliveMs } = this.#options
+    const connection = keepsAlive
+      ? `connection: keep-alive\r\nkeep-alive: timeout=${Math.floor(keepAliveMs / 1_000)}\r\n`
+      : 'connection: close\r\n'
+    return `date: ${date()}\r\n${connection}`
+  }
+
+  ended(keepsAlive: boolean): void {
+    this.#request?.forget()
+    if (keepsAlive) this.#advance()
+    else this.#linger()
+  }
+
+  #received(bytes: Buffer): void {
+    if (this.#isLingering) return
+    if (this.#reader.isComplete) return this.#keepAhead(bytes)
+    if (!this.#reader.hasBegun) this.#sinceMs = this.#options.clock.monotonic()
+    try {
+      const taken = this.#reader.push(bytes)
+      if (taken < bytes.length) this.#keepAhead(bytes.subarray(taken))
+    } catch (cause) {
+      if (!(cause instanceof HttpProtocolError)) throw cause
+      return this.#refuse(cause instanceof HeadTooLongError ? 'head-too-large' : 'malformed')
+    }
+    this.#advance()
+  }
+
+  #keepAhead(bytes: Buffer): void {
+    this.#ahead.push(bytes)
+    this.#aheadBytes += bytes.length
+    if (this.#aheadBytes > aheadBytesMax) this.pause()
+  }
+
+  /** Goes on to the next request once this one has been read and answered. */
+  #advance(): void {
+    if (!this.#reader.isComplete || this.#response?.isOver !== true || this.#isLingering) return
+    const ahead = this.#ahead
+    this.#reader = new RequestReader(this)
+    this.#request = null
+    this.#response = null
+    this.#ahead = []
+    this.#aheadBytes = 0
+    this.#hasServed = true
+    this.#sinceMs = this.#options.clock.monotonic()
+    this.resume()
+    for (const bytes of ahead) this.#received(bytes)
+  }
+
+  #allowedMs(): number {
+    const { headTimeoutMs, requestTimeoutMs, keepAliveMs } = this.#options
+    if (this.#isLingering) return this.stream.writableLength > 0 ? keepAliveMs : lingerMs
+    if (!this.#reader.hasBegun) return this.#hasServed ? keepAliveMs : headTimeoutMs
+    if (!this.#reader.hasHead) return headTimeoutMs
+    return this.#reader.isComplete ? Number.POSITIVE_INFINITY : requestTimeoutMs
+  }
+
+  /** Whatever was under way ends here: where the next request would begin is not known. */
+  #refuse(problem: ProtocolProblem): void {
+    if (this.#response?.isOver === true) return this.#linger()
+    if (this.#response?.isStarted === true) return this.destroy()
+    const { status, headers, body } = this.#options.answerTo(problem)
+    const length = `content-length: ${Buffer.byteLength(body)}\r\n`
+    const head = `${statusLine(status)}${headerLines(headers)}${this.connectionHeaders(false)}${length}\r\n`
+    this.stream.write(head + body)
+    this.#linger()
+    this.#exchangeLost()
+  }
+
+  /** Closes our side only: to close both while the client still sends would take the answer from it. */
+  #linger(): void {
+    this.#isLingering = true
+    this.#sinceMs = this.#options.clock.monotonic()
+    this.stream.end()
+    this.resume()
+  }
+
+  /** A client that closes its side has gone, as far as can be seen. */
+  #clientEnded(): void {
+    if (!this.#isLingering) this.destroy()
+  }
+
+  #closed(): void {
+    this.#exchangeLost()
+  }
+
+  #exchangeLost(): void {
+    this.#response?.gone()
+    this.#request?.cutOff()
+  }
+}

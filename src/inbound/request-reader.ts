@@ -1,0 +1,100 @@
+import { BodyReader, bodyLength } from '../http1/body-reader.ts'
+import { HeadReader } from '../http1/head-reader.ts'
+import { type HeaderFields, HttpProtocolError, hasWord, readHeaders } from '../http1/headers.ts'
+
+/** What a request says before its body. */
+export interface RequestHead {
+  method: string
+  /** The path and the query, as they were sent. */
+  target: string
+  headers: HeaderFields
+  /** HTTP/1.1, and not 1.0: the client reads chunks. */
+  readsChunks: boolean
+  /** Whether the client wants to send another request on the connection. */
+  keepsAlive: boolean
+}
+
+/** Takes a request as it is read. */
+export interface RequestTaker {
+  onHead(head: RequestHead): void
+  onData(chunk: Buffer): void
+  onEnd(): void
+}
+
+const headLengthMax = 16 * 1024
+
+/**
+ * Reads one request as it comes (RFC 9112), and nothing more lenient than the RFC: a request that a proxy before us
+ * could have read in another way is an error, so that nobody can hide a second one in it.
+ */
+export class RequestReader {
+  readonly #taker: RequestTaker
+  readonly #head = new HeadReader({ lengthMax: headLengthMax })
+  /** Null until the head has been read. */
+  #body: BodyReader | null = null
+
+  constructor(taker: RequestTaker) {
+    this.#taker = taker
+  }
+
+  /**
+   * Takes the next bytes of the connection, which are the reader's from then on. Answers how many of them are this
+   * request's; what follows is the next one's. Throws `HttpProtocolError`.
+   */
+  push(bytes: Buffer): number {
+    let at = 0
+    if (this.#body === null) {
+      if (!this.hasBegun) at = emptyLinesEnd(bytes)
+      const head = this.#head.read(bytes, at)
+      if (head === null) return bytes.length
+      at = head.end
+      this.#body = this.#takeHead(head.lines)
+    }
+    if (!this.#body.isComplete) at = this.#body.read(bytes, at)
+    if (this.#body.isComplete) this.#taker.onEnd()
+    return at
+  }
+
+  /** Whether a byte of the request has come. */
+  get hasBegun(): boolean {
+    return this.hasHead || this.#head.hasBegun
+  }
+
+  get hasHead(): boolean {
+    return this.#body !== null
+  }
+
+  get isComplete(): boolean {
+    return this.#body?.isComplete === true
+  }
+
+  #takeHead([requestLine = '', ...lines]: readonly string[]): BodyReader {
+    const match = requestLinePattern.exec(requestLine)
+    if (match === null) throw new HttpProtocolError('The request does not begin with a request line of HTTP/1.')
+    const [, method = '', target = '', minorVersion] = match
+    const headers = readHeaders(lines)
+    const readsChunks = minorVersion === '1'
+    const length = bodyLength(headers) ?? 0
+    if (length === 'chunked' && !readsChunks) throw new HttpProtocolError('HTTP/1.0 knows no transfer encoding.')
+    // RFC 9112 §3.2. Two of them are joined by a comma, which is in no host's name.
+    const { host, connection } = headers
+    if (host === undefined ? readsChunks : host.includes(',')) {
+      throw new HttpProtocolError('The request must have one Host header.')
+    }
+    const keepsAlive = readsChunks ? !hasWord(connection, 'close') : hasWord(connection, 'keep-alive')
+    this.#taker.onHead({ method, target, headers, readsChunks, keepsAlive })
+    return new BodyReader(length, (chunk) => this.#taker.onData(chunk))
+  }
+}
+
+const requestLinePattern = /^([!#$%&'*+\-.^_`|~0-9A-Za-z]+) ([\x21-\x7e\x80-\xff]+) HTTP\/1\.([01])$/
+
+/** RFC 9112 §2.2: some clients send an empty line after a body. */
+function emptyLinesEnd(bytes: Buffer): number {
+  let at = 0
+  while (bytes[at] === carriageReturn && bytes[at + 1] === lineFeed) at += 2
+  return at
+}
+
+const carriageReturn = 0x0d
+const lineFeed = 0x0a
