@@ -1,12 +1,12 @@
-import type { DatabaseSync } from 'node:sqlite'
 import { StartError } from '../errors.ts'
 import type { Log } from '../log.ts'
 import type { Metrics } from '../metrics.ts'
-import { openSqliteFile } from '../storage/sqlite.ts'
 import type { BillingEvent } from './billing-event.ts'
 import { eventText } from './event-text.ts'
+import { holdJournalLock, type JournalLock } from './journal-lock.ts'
+import { type JournalBatch, JournalSegments } from './journal-segments.ts'
 
-/** The events of this process that the ledger does not have yet: a file of its own on the local disk. */
+/** The events of this process that the ledger does not have yet: files of its own on the local disk. */
 export interface Journal extends AsyncDisposable {
   /**
    * Resolves once the event is committed: from then on it survives this process. Rejects with `JournalError` when
@@ -14,24 +14,18 @@ export interface Journal extends AsyncDisposable {
    * event whose token counts are none.
    */
   append(event: BillingEvent): Promise<void>
-  /** At least the oldest `least`, or all; what shares a row of the file comes together (`rowEventsMax`). */
-  read(least: number): JournalEntry[]
-  /** Removes `entry`, the last one of a reading, and all that are older. */
-  remove(entry: JournalEntry): void
+  /** The oldest `max` events, or all. They stay until they are removed. */
+  read(max: number): JournalBatch
+  /** Removes the events of `batch`, and all that are older. */
+  remove(batch: JournalBatch): void
   /** How many events the journal holds. */
   depth(): number
   /** Calls `listener` after each commit of appended events. */
   onAppended(listener: () => void): void
 }
 
-export interface JournalEntry {
-  /** Ascends by one from entry to entry. */
-  id: number
-  /** The event; `eventOfText` reads it. */
-  text: string
-}
-
 export interface JournalOptions {
+  /** Of the lock, `….db`. The events' files are beside it. */
   path: string
   /** What an appended event survives: normal, a killed process; full, a power cut too. */
   sync: 'normal' | 'full'
@@ -39,6 +33,8 @@ export interface JournalOptions {
   metrics: Pick<Metrics, 'journalDepth'>
   /** More events than this raise an alarm in the log. None is lost or refused: the disk is the only limit. */
   eventsMax?: number
+  /** A file of events that has grown to so much is followed by another. */
+  segmentBytesMax?: number
 }
 
 /** An event that is not on disk. The response it belongs to has been served: whoever catches this raises an alarm. */
@@ -50,9 +46,20 @@ export class JournalError extends Error {
 }
 
 /** Opens (and makes) the journal at `path`. Throws `StartError` where another process has it open. */
-export function openJournal({ path, sync, log, metrics, eventsMax = 1_000_000 }: JournalOptions): Journal {
+export function openJournal({
+  path,
+  eventsMax = 1_000_000,
+  segmentBytesMax = 4 * 1024 * 1024,
+  ...options
+}: JournalOptions): Journal {
+  const stem = path.replace(/\.db$/, '')
   try {
-    return new SqliteJournal({ path, sync, log, metrics, eventsMax })
+    using opened = new DisposableStack()
+    const lock = opened.adopt(holdJournalLock(path), ({ release }) => release())
+    const segments = new JournalSegments({ stem, segmentBytesMax, log: options.log })
+    moveLeftEvents(lock, segments)
+    opened.move()
+    return new SegmentedJournal({ ...options, eventsMax, lock, segments })
   } catch (cause) {
     const reason = cause instanceof Error ? cause.message : String(cause)
     throw new StartError(
@@ -62,47 +69,51 @@ export function openJournal({ path, sync, log, metrics, eventsMax = 1_000_000 }:
   }
 }
 
-class SqliteJournal implements Journal {
-  readonly #options: Required<JournalOptions>
-  /** Null after a failure, until it is needed again, and after closing. */
-  #file: JournalFile | null
-  #newestId: number
-  #removedId: number
-  #waiting: WaitingAppend[] = []
+/** Killed on the way, it begins again: what is then twice in the journal changes the ledger once. */
+function moveLeftEvents(lock: JournalLock, segments: JournalSegments): void {
+  for (const texts of lock.leftEvents()) segments.append(texts, 'full')
+  lock.removeLeftEvents()
+}
+
+type JournalParts = Required<Omit<JournalOptions, 'path' | 'segmentBytesMax'>> & {
+  lock: JournalLock
+  segments: JournalSegments
+}
+
+class SegmentedJournal implements Journal {
+  readonly #parts: JournalParts
+  /** What is appended in this turn of the event loop. */
+  #commit: Commit | null = null
   #overBound = false
   #closed = false
   readonly #listeners: (() => void)[] = []
 
-  constructor(options: Required<JournalOptions>) {
-    this.#options = options
-    this.#file = openJournalFile(options)
-    this.#newestId = this.#file.newestId
-    this.#removedId = this.#file.oldestId - 1
+  constructor(parts: JournalParts) {
+    this.#parts = parts
     this.#depthChanged()
   }
 
   async append(event: BillingEvent): Promise<void> {
-    if (this.#closed) throw new JournalError('The journal is closed.')
+    this.#assertOpen()
     const text = eventText(event)
-    return new Promise((resolve, reject) => {
-      this.#waiting.push({ text, resolve, reject })
-      // What is appended while this turn of the event loop lasts is committed together.
-      if (this.#waiting.length === 1) setImmediate(() => this.#commitWaiting())
-    })
+    this.#commit ??= this.#nextCommit()
+    this.#commit.texts.push(text)
+    await this.#commit.done.promise
   }
 
-  read(least: number): JournalEntry[] {
-    return this.#use((file) => file.read(least))
+  read(max: number): JournalBatch {
+    this.#assertOpen()
+    return this.#parts.segments.read(max)
   }
 
-  remove(entry: JournalEntry): void {
-    this.#use((file) => file.remove(entry.id))
-    this.#removedId = entry.id
+  remove({ end }: JournalBatch): void {
+    this.#assertOpen()
+    this.#parts.segments.remove(end)
     this.#depthChanged()
   }
 
   depth(): number {
-    return this.#newestId - this.#removedId
+    return this.#parts.segments.depth
   }
 
   onAppended(listener: () => void): void {
@@ -110,53 +121,40 @@ class SqliteJournal implements Journal {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
+    if (this.#closed) return
     this.#commitWaiting()
     this.#closed = true
-    this.#file?.close()
-    this.#file = null
+    await this.#parts.segments.close()
+    this.#parts.lock.release()
+  }
+
+  #nextCommit(): Commit {
+    setImmediate(() => this.#commitWaiting())
+    return { texts: [], done: Promise.withResolvers() }
   }
 
   #commitWaiting(): void {
-    const appends = this.#waiting
-    if (appends.length === 0) return
-    this.#waiting = []
+    if (this.#commit === null) return
+    const { texts, done } = this.#commit
+    this.#commit = null
+    const { segments, sync } = this.#parts
     try {
-      this.#newestId = this.#use((file) => file.add(appends, this.#newestId + 1))
+      segments.append(texts, sync)
     } catch (cause) {
-      const error = new JournalError('The journal could not be written.', { cause })
-      for (const { reject } of appends) reject(error)
+      done.reject(new JournalError('The journal could not be written.', { cause }))
       return
     }
     this.#depthChanged()
-    for (const { resolve } of appends) resolve()
+    done.resolve()
     for (const listener of this.#listeners) listener()
   }
 
-  /**
-   * A file that failed is closed, which rolls back what was begun, and opened again when it is next needed: after
-   * an I/O error SQLite's view of it may be stale.
-   */
-  #use<Result>(work: (file: JournalFile) => Result): Result {
+  #assertOpen(): void {
     if (this.#closed) throw new JournalError('The journal is closed.')
-    this.#file ??= this.#reopened()
-    try {
-      return work(this.#file)
-    } catch (error) {
-      this.#file.close()
-      this.#file = null
-      throw error
-    }
-  }
-
-  #reopened(): JournalFile {
-    const file = openJournalFile(this.#options)
-    // A commit that reported failure may have reached the disk all the same. Ids never start over while we run.
-    this.#newestId = Math.max(this.#newestId, file.newestId)
-    return file
   }
 
   #depthChanged(): void {
-    const { metrics, log, eventsMax } = this.#options
+    const { metrics, log, eventsMax } = this.#parts
     const depth = this.depth()
     metrics.journalDepth(depth)
     if (depth > eventsMax && !this.#overBound) {
@@ -167,77 +165,7 @@ class SqliteJournal implements Journal {
   }
 }
 
-interface WaitingAppend {
-  text: string
-  resolve: () => void
-  reject: (error: JournalError) => void
-}
-
-/**
- * The file behind the journal, with its statements prepared. A row holds events that were committed together, one on
- * each line, and has the number of its last one: a row for each event takes three times as long to add and remove.
- */
-interface JournalFile {
-  /** Of events, as they were when it was opened; 1 and 0 where it was empty. */
-  oldestId: number
-  newestId: number
-  /** Adds the texts in one transaction, numbered from `firstId`; returns the last number. */
-  add(appends: readonly { text: string }[], firstId: number): number
-  read(least: number): JournalEntry[]
-  /** Removes the rows up to the event `id`. */
-  remove(id: number): void
-  close(): void
-}
-
-function openJournalFile({ path, sync }: { path: string; sync: 'normal' | 'full' }): JournalFile {
-  const file = openSqliteFile(path, { synchronous: sync, locking: 'exclusive' })
-  try {
-    file.exec('CREATE TABLE IF NOT EXISTS events (id INTEGER PRIMARY KEY, text TEXT NOT NULL)')
-    return preparedJournalFile(file)
-  } catch (error) {
-    file.close()
-    throw error
-  }
-}
-
-function preparedJournalFile(file: DatabaseSync): JournalFile {
-  const begin = file.prepare('BEGIN IMMEDIATE')
-  const insert = file.prepare('INSERT INTO events (id, text) VALUES (?, ?)')
-  const commit = file.prepare('COMMIT')
-  const select = file.prepare('SELECT id, text FROM events ORDER BY id')
-  const remove = file.prepare('DELETE FROM events WHERE id <= ?')
-  const read = (least: number): JournalEntry[] => {
-    const entries: JournalEntry[] = []
-    for (const row of select.iterate()) {
-      entries.push(...rowEntries(Number(row['id']), String(row['text'])))
-      if (entries.length >= least) break
-    }
-    return entries
-  }
-  return {
-    oldestId: read(1)[0]?.id ?? 1,
-    newestId: Number(file.prepare('SELECT coalesce(max(id), 0) AS id FROM events').get()?.['id']),
-    add(appends, firstId) {
-      begin.run()
-      for (let start = 0; start < appends.length; start += rowEventsMax) {
-        const row = appends.slice(start, start + rowEventsMax)
-        insert.run(firstId + start + row.length - 1, row.map(({ text }) => text).join(lineEnd))
-      }
-      commit.run()
-      return firstId + appends.length - 1
-    },
-    read,
-    remove: (id) => remove.run(id),
-    close: () => file.close(),
-  }
-}
-
-/** JSON has no line end in it. */
-const lineEnd = '\n'
-/** A batch of the shipper is by up to so many events larger than asked for. */
-const rowEventsMax = 64
-
-function rowEntries(lastId: number, text: string): JournalEntry[] {
-  const texts = text.split(lineEnd)
-  return texts.map((text, index) => ({ id: lastId - texts.length + 1 + index, text }))
+interface Commit {
+  texts: string[]
+  done: PromiseWithResolvers<void>
 }

@@ -12,7 +12,7 @@ import { type DayUsage, usageOfDay, usageOfHierarchy } from './usage-of-day.ts'
  * The billing record. Nothing can lose an event of a completed response, and nothing can count one twice
  * (contract §14).
  *
- * An event is born with its idempotency key and goes through three hands. The **journal**, a file on the local
+ * An event is born with its idempotency key and goes through three hands. The **journal**, files on the local
  * disk, has it before the response's last byte leaves; all events of one turn of the event loop share a commit. The
  * **shipper** moves events, in batches, from the journal to the **ledger**: tables of the shared database, written
  * from a thread of its own where they are embedded. One transaction adds a batch's events, their place in each

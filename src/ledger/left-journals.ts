@@ -26,7 +26,8 @@ export function journalNames(workers: number): string[] {
 
 /** The file names of all journals in `folder`. */
 export function presentJournals(folder: string): string[] {
-  return readdirSync(folder).filter((name) => /^journal(-\d+)?\.db$/.test(name))
+  const files = readdirSync(folder).map((name) => /^(journal(?:-\d+)?)\.(?:db|\d+\.log)$/.exec(name)?.[1])
+  return [...new Set(files.filter((stem) => stem !== undefined))].map((stem) => `${stem}.db`)
 }
 
 /**

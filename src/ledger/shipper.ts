@@ -134,12 +134,10 @@ class JournalShipper implements Shipper {
 
   async #shipBatch(max: number): Promise<void> {
     const { journal, ledger } = this.#parts
-    const entries = journal.read(max)
-    const newest = entries.at(-1)
-    if (newest === undefined) return
-    const workspaceIds = await ledger.write(entries.map(({ text }) => text))
+    const batch = journal.read(max)
+    const workspaceIds = await ledger.write(batch.texts)
     // Killed here, the batch is shipped again, which changes nothing.
-    journal.remove(newest)
+    journal.remove(batch)
     this.#succeeded()
     if (workspaceIds.length === 0) return
     for (const listener of this.#listeners) listener(workspaceIds)

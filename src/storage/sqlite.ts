@@ -6,7 +6,7 @@ export interface SqliteFileOptions {
   synchronous: 'normal' | 'full'
   /**
    * `shared`: other processes may read and write beside us (a command of the CLI). `exclusive`: the file is this
-   * process's alone, which spares a commit the locks between processes.
+   * process's alone from its first reading until it is closed.
    */
   locking?: 'shared' | 'exclusive'
 }

@@ -34,13 +34,13 @@ async function append() {
 }
 
 function remove() {
-  for (const newest of journal.read(1_000).slice(-1)) journal.remove(newest)
+  journal.remove(journal.read(1_000))
   return { depth: journal.depth() }
 }
 
 /** Closes the journal's files behind its back, as when a volume goes away and comes back. */
 function loseFiles() {
-  const open = readdirSync('/proc/self/fd').filter((descriptor) => linkOf(descriptor).includes('journal.db'))
+  const open = readdirSync('/proc/self/fd').filter((descriptor) => linkOf(descriptor).includes('/journal.'))
   for (const descriptor of open) closeSync(Number(descriptor))
   return { lost: open.length }
 }

@@ -60,15 +60,14 @@ const append: fc.Arbitrary<Step> = fc.array(billingEvent, { minLength: 1, maxLen
 const batchSize = fc.integer({ min: 1, max: 20 })
 
 const ship: fc.Arbitrary<Step> = batchSize.map((max) => async (node) => {
-  const entries = node.journal.read(max)
-  const texts = entries.map(({ text }) => text)
-  await node.writer.write(texts)
-  node.shipped.push(texts)
-  for (const newest of entries.slice(-1)) node.journal.remove(newest)
+  const batch = node.journal.read(max)
+  await node.writer.write(batch.texts)
+  node.shipped.push(batch.texts)
+  node.journal.remove(batch)
 })
 
 const crashBeforeRemove: fc.Arbitrary<Step> = batchSize.map((max) => async (node) => {
-  await node.writer.write(node.journal.read(max).map(({ text }) => text))
+  await node.writer.write(node.journal.read(max).texts)
   await reopenJournal(node)
 })
 
@@ -81,7 +80,7 @@ const repeat: fc.Arbitrary<Step> = fc.nat().map((which) => async (node) => {
 })
 
 const twoAtOnce: fc.Arbitrary<Step> = batchSize.map((max) => async (node) => {
-  const texts = node.journal.read(max).map(({ text }) => text)
+  const { texts } = node.journal.read(max)
   await Promise.all([node.writer.write(texts), node.otherWriter.write(texts.toReversed())])
 })
 
@@ -119,7 +118,7 @@ test('however appends, shipping, crashes and repeats interleave, each event coun
           await step(node)
           await assertSoundRecord(database)
         }
-        await node.writer.write(node.journal.read(10_000).map(({ text }) => text))
+        await node.writer.write(node.journal.read(10_000).texts)
       } finally {
         await node.journal[Symbol.asyncDispose]()
       }
