@@ -1,4 +1,5 @@
 import type { KeyUse } from './access/key-use.ts'
+import { countBuffersAsObjects } from './buffer-memory.ts'
 import type { Clock } from './clock.ts'
 import type { Config, ListenAddress } from './config.ts'
 import { Directory } from './directory/directory.ts'
@@ -65,6 +66,7 @@ export async function openInferencePlane({
   metrics,
   sharesAddress = false,
 }: InferencePlaneParts): Promise<InferencePlane> {
+  countBuffersAsObjects()
   await using opened = new AsyncDisposableStack()
   const journal = opened.use(openJournal({ path: journalPath, sync: config.journalSync, log, metrics }))
   const shipper = opened.use(startShipper({ journal, ledger: ledgerWriter, clock, log, metrics }))

@@ -34,7 +34,8 @@ test('the inference plane does not import storage: a request needs no database',
 })
 
 test('lower layers do not import the planes above them', () => {
-  const lower = /^src\/(directory|access|limits|ledger|storage|outbound|errors|clock|log|metrics|providers|id)\b/
+  const lower =
+    /^src\/(directory|access|limits|ledger|storage|http1|inbound|outbound|errors|clock|log|metrics|providers|id)\b/
   const planes = /^src\/(inference|management|delivery|cli|serve|main)\b/
   assertNoImport(
     (path) => lower.test(path),
@@ -60,8 +61,9 @@ test('only clock.ts reads the clock or starts a timer', () => {
   assertNoText(timing, (path) => path === 'src/clock.ts')
 })
 
-test('only listeners and the demo model run node:http, and only outbound.ts imports undici', () => {
-  assertNoText(/^import (?!type )[^;]*? from 'node:https?'/m, (path) => /\/(listener|demo-model)\.ts$/.test(path))
+test('only the management listener and the demo model run node:http, and only outbound.ts imports undici', () => {
+  const mayRun = /\/(management\/listener|demo-model|status-line)\.ts$/
+  assertNoText(/^import (?!type )[^;]*? from 'node:https?'/m, (path) => mayRun.test(path))
   assertNoImport(
     (path) => path !== 'src/outbound.ts',
     (imported) => imported === 'undici',

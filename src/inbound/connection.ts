@@ -64,7 +64,7 @@ export class InboundConnection implements RequestTaker, RequestSource, ResponseC
     socket.on('end', () => this.#clientEnded())
     // `close` follows.
     socket.on('error', () => {})
-    socket.on('close', () => this.#closed())
+    socket.on('close', () => this.#exchangeLost())
   }
 
   /** Nothing of a request has come, and nothing of a response is under way. */
@@ -143,16 +143,15 @@ export class InboundConnection implements RequestTaker, RequestSource, ResponseC
 
   #received(bytes: Buffer): void {
     if (this.#isLingering) return
-    if (this.#reader.isComplete) return this.#keepAhead(bytes)
     if (!this.#reader.hasBegun) this.#sinceMs = this.#options.clock.monotonic()
     try {
-      const taken = this.#reader.push(bytes)
+      const taken = this.#reader.isComplete ? 0 : this.#reader.push(bytes)
       if (taken < bytes.length) this.#keepAhead(bytes.subarray(taken))
+      this.#advance()
     } catch (cause) {
       if (!(cause instanceof HttpProtocolError)) throw cause
-      return this.#refuse(cause instanceof HeadTooLongError ? 'head-too-large' : 'malformed')
+      this.#refuse(cause instanceof HeadTooLongError ? 'head-too-large' : 'malformed')
     }
-    this.#advance()
   }
 
   #keepAhead(bytes: Buffer): void {
@@ -186,14 +185,17 @@ export class InboundConnection implements RequestTaker, RequestSource, ResponseC
 
   /** Whatever was under way ends here: where the next request would begin is not known. */
   #refuse(problem: ProtocolProblem): void {
-    if (this.#response?.isOver === true) return this.#linger()
-    if (this.#response?.isStarted === true) return this.destroy()
+    if (this.#response === null || !this.#response.isStarted) this.#tell(problem)
+    else if (!this.#response.isOver) this.destroy()
+    this.#linger()
+    this.#exchangeLost()
+  }
+
+  #tell(problem: ProtocolProblem): void {
     const { status, headers, body } = this.#options.answerTo(problem)
     const length = `content-length: ${Buffer.byteLength(body)}\r\n`
     const head = `${statusLine(status)}${headerLines(headers)}${this.connectionHeaders(false)}${length}\r\n`
     this.stream.write(head + body)
-    this.#linger()
-    this.#exchangeLost()
   }
 
   /** Closes our side only: to close both while the client still sends would take the answer from it. */
@@ -207,10 +209,6 @@ export class InboundConnection implements RequestTaker, RequestSource, ResponseC
   /** A client that closes its side has gone, as far as can be seen. */
   #clientEnded(): void {
     if (!this.#isLingering) this.destroy()
-  }
-
-  #closed(): void {
-    this.#exchangeLost()
   }
 
   #exchangeLost(): void {

@@ -92,7 +92,7 @@ const requestLinePattern = /^([!#$%&'*+\-.^_`|~0-9A-Za-z]+) ([\x21-\x7e\x80-\xff
 /** RFC 9112 §2.2: some clients send an empty line after a body. */
 function emptyLinesEnd(bytes: Buffer): number {
   let at = 0
-  while (bytes[at] === carriageReturn && bytes[at + 1] === lineFeed) at += 2
+  while (bytes[at] === carriageReturn || bytes[at] === lineFeed) at++
   return at
 }
 

@@ -79,10 +79,10 @@ export class MemberNames<Name extends string> {
     return name === undefined ? null : { name, exact: name === decoded }
   }
 
-  /** Spares nearly all other names the decoding: a plain one resembles only names of its length and first letter. */
-  #mayResemble(bytes: Buffer, { start, end }: Span): boolean {
-    for (let at = start; at < end; at++) if (isEscapedOrWide(bytes[at] ?? 0)) return true
-    return this.#exact.some((name) => name.bytes.length === end - start && sameLetter(bytes[start], name.bytes[0]))
+  /** Spares nearly all other names the decoding: a plain one resembles only names that differ in letter case. */
+  #mayResemble(bytes: Buffer, spelled: Span): boolean {
+    for (let at = spelled.start; at < spelled.end; at++) if (isEscapedOrWide(bytes[at] ?? 0)) return true
+    return this.#exact.some((name) => spellsInAnyCase(bytes, spelled, name.bytes))
   }
 }
 
@@ -95,6 +95,12 @@ interface FoundName<Name extends string> {
 function spells(bytes: Buffer, { start, end }: Span, name: Buffer): boolean {
   if (name.length !== end - start) return false
   for (let index = 0; index < name.length; index++) if (bytes[start + index] !== name[index]) return false
+  return true
+}
+
+function spellsInAnyCase(bytes: Buffer, { start, end }: Span, name: Buffer): boolean {
+  if (name.length !== end - start) return false
+  for (let index = 0; index < name.length; index++) if (!sameLetter(bytes[start + index], name[index])) return false
   return true
 }
 

@@ -50,7 +50,7 @@ export async function relay(response: UpstreamResponse, parts: RelayParts): Prom
   const writer = new AnswerWriter(client, { headers: answerHeaders(response, { isStream }), holds: !isStream })
 
   if (isStream) metrics.streamOpened()
-  const ending = await pass(response, { tap, writer, isStream, ...parts })
+  const ending = await pass(response, parts, { tap, writer, isStream })
   if (isStream) metrics.streamClosed()
 
   const outcome = outcomeOf(ending.kind, tap)
@@ -91,7 +91,8 @@ interface Passage {
 /** Lets bytes flow until the answer has come to its end, upstream fails or the client goes. */
 function pass(
   response: UpstreamResponse,
-  { tap, writer, isStream, client, clock, stallTimeoutMs }: RelayParts & Passage,
+  { client, clock, stallTimeoutMs }: RelayParts,
+  { tap, writer, isStream }: Passage,
 ): Promise<Ending> {
   return new Promise((resolve) => {
     const held: Buffer[] = []

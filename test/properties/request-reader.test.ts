@@ -1,0 +1,230 @@
+import assert from 'node:assert/strict'
+import { createServer } from 'node:http'
+import { type AddressInfo, connect } from 'node:net'
+import { describe, test } from 'node:test'
+import fc from 'fast-check'
+import { HttpProtocolError } from '../../src/http1/headers.ts'
+import { type RequestHead, RequestReader } from '../../src/inbound/request-reader.ts'
+import { chunked, cuts } from '../support/chunks.ts'
+
+describe('a request of a client', () => {
+  test('is read the same however it is cut into pieces', () => {
+    fc.assert(
+      fc.property(request(), cuts(), ({ wire, method, target, headers, body }, fractions) => {
+        const [seen, ...others] = read(chunked(Buffer.from(wire, 'latin1'), fractions))
+        assert.deepEqual(others, [])
+        assert.equal(seen?.head.method, method)
+        assert.equal(seen?.head.target, target)
+        assert.equal(seen?.body, body)
+        for (const [name, value] of Object.entries(headers)) assert.equal(seen?.head.headers[name.toLowerCase()], value)
+      }),
+      { numRuns: 3_000 },
+    )
+  })
+
+  test('ends where the next one on the connection begins', () => {
+    fc.assert(
+      fc.property(fc.array(request(), { minLength: 2, maxLength: 4 }), cuts(), (requests, fractions) => {
+        const wire = requests.map((each) => each.wire).join('')
+        const seen = read(chunked(Buffer.from(wire, 'latin1'), fractions))
+        assert.deepEqual(
+          seen.map(({ head, body }) => [head.method, head.target, body]),
+          requests.map(({ method, target, body }) => [method, target, body]),
+        )
+      }),
+    )
+  })
+
+  test('is what another HTTP server reads', async () => {
+    await fc.assert(
+      fc.asyncProperty(request(), async ({ wire }) => {
+        const [seen] = read([Buffer.from(wire, 'latin1')])
+        assert.deepEqual(
+          { method: seen?.head.method, target: seen?.head.target, body: seen?.body },
+          await readByNode(wire),
+        )
+      }),
+      { numRuns: 100 },
+    )
+  })
+
+  test('is not at its end while a byte of it is missing', () => {
+    fc.assert(
+      fc.property(request(), cuts(), fc.nat(), ({ wire }, fractions, seed) => {
+        const bytes = Buffer.from(wire, 'latin1')
+        assert.deepEqual(read(chunked(bytes.subarray(0, seed % bytes.length), fractions)), [])
+      }),
+    )
+  })
+
+  test('may have empty lines before it', () => {
+    fc.assert(
+      fc.property(request(), cuts(), ({ wire, target }, fractions) => {
+        const [seen] = read(chunked(Buffer.from(`\r\n\r\n${wire}`, 'latin1'), fractions))
+        assert.equal(seen?.head.target, target)
+      }),
+    )
+  })
+
+  test('says whether another one may follow', () => {
+    const keepsAlive = (version: string, connection: string) =>
+      read([Buffer.from(`GET / HTTP/${version}\r\nhost: a\r\n${connection}\r\n`)])[0]?.head.keepsAlive
+    assert.equal(keepsAlive('1.1', ''), true)
+    assert.equal(keepsAlive('1.1', 'connection: upgrade, Close\r\n'), false)
+    assert.equal(keepsAlive('1.0', ''), false)
+    assert.equal(keepsAlive('1.0', 'Connection: Keep-Alive\r\n'), true)
+  })
+
+  const line = 'POST /v1/chat/completions HTTP/1.1\r\n'
+  const head = `${line}host: a\r\n`
+  const chunks = `${head}transfer-encoding: chunked\r\n\r\n`
+  const refused: Record<string, string> = {
+    'no host': `${line}content-length: 2\r\n\r\nok`,
+    'two hosts': `${head}host: b\r\n\r\n`,
+    'two lengths': `${head}content-length: 2\r\ncontent-length: 3\r\n\r\nok`,
+    'the same length twice': `${head}content-length: 2\r\ncontent-length: 2\r\n\r\nok`,
+    'a length and chunks': `${head}content-length: 2\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n`,
+    'a length with a sign': `${head}content-length: +2\r\n\r\nok`,
+    'a length in hexadecimal': `${head}content-length: 0x2\r\n\r\nok`,
+    'a length followed by a no-break space': `${head}content-length: 2\xa0\r\n\r\nok`,
+    'an empty length': `${head}content-length:\r\n\r\nok`,
+    'an unknown transfer encoding': `${head}transfer-encoding: gzip, chunked\r\n\r\n`,
+    'chunked spelled with a vertical tab': `${head}transfer-encoding: \x0bchunked\r\n\r\n0\r\n\r\n`,
+    'chunks in HTTP/1.0': `POST / HTTP/1.0\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n`,
+    'a header that goes on in the next line': `${head}x-a: 1\r\n x-b: 2\r\n\r\n`,
+    'a space before the colon': `${head}content-length : 2\r\n\r\nok`,
+    'a header without a colon': `${head}content-length\r\n\r\nok`,
+    'a header without a name': `${head}: 2\r\n\r\nok`,
+    'a line feed alone': `${head}x-a: 1\ncontent-length: 2\r\n\r\nok`,
+    'a carriage return alone': `${head}x-a: 1\rcontent-length: 2\r\n\r\nok`,
+    'a NUL in a header': `${head}x-a: \0\r\n\r\n`,
+    'a space in the target': `POST /v1 /chat HTTP/1.1\r\nhost: a\r\n\r\n`,
+    'two spaces in the first line': `POST  / HTTP/1.1\r\nhost: a\r\n\r\n`,
+    'no version': 'GET /\r\nhost: a\r\n\r\n',
+    'another protocol': 'PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n',
+    'the greeting of TLS': '\x16\x03\x01\x02\x00\x01\x00\r\n\r\n',
+    'a chunk without a size': `${chunks}\r\nok\r\n`,
+    'a size that is no number': `${chunks}0x2\r\nok\r\n`,
+    'a size with a sign': `${chunks}-2\r\nok\r\n`,
+    'a size beyond all bodies': `${chunks}fffffffffff\r\n`,
+    'a chunk longer than its size': `${chunks}1\r\nok\r\n0\r\n\r\n`,
+    'a chunk line ended by a line feed alone': `${chunks}2\nok\r\n0\r\n\r\n`,
+    'a trailer that begins with a line feed': `${chunks}0\r\n\n\r\n`,
+    'an endless head': `${head}${'x-a: 1\r\n'.repeat(10_000)}\r\n`,
+  }
+  for (const [what, wire] of Object.entries(refused)) {
+    test(`with ${what} is refused, however it is cut`, () => {
+      fc.assert(
+        fc.property(cuts(), (fractions) => {
+          assert.throws(() => read(chunked(Buffer.from(wire, 'latin1'), fractions)), HttpProtocolError)
+        }),
+        { numRuns: 20 },
+      )
+    })
+  }
+})
+
+interface Seen {
+  head: RequestHead
+  body: string
+}
+
+/** The requests that have come to their end. */
+function read(pieces: readonly Buffer[]): Seen[] {
+  const complete: Seen[] = []
+  const nextReader = (): RequestReader => {
+    let seen: Seen | null = null
+    return new RequestReader({
+      onHead: (head) => {
+        seen = { head, body: '' }
+      },
+      onData: (chunk) => {
+        if (seen !== null) seen.body += chunk.toString('latin1')
+      },
+      onEnd: () => {
+        if (seen !== null) complete.push(seen)
+      },
+    })
+  }
+  let reader = nextReader()
+  for (const piece of pieces) {
+    // The reader may move bytes within what it is given.
+    let rest = Buffer.from(piece)
+    while (rest.length > 0) {
+      rest = rest.subarray(reader.push(rest))
+      if (reader.isComplete) reader = nextReader()
+    }
+  }
+  return complete
+}
+
+interface Request {
+  wire: string
+  method: string
+  target: string
+  headers: Record<string, string>
+  body: string
+}
+
+function request(): fc.Arbitrary<Request> {
+  return fc
+    .record({
+      method: fc.constantFrom('GET', 'POST', 'PUT', 'DELETE', 'OPTIONS'),
+      target: fc.stringMatching(/^\/[!-~]{0,20}$/),
+      headers: fc.dictionary(
+        fc.stringMatching(/^[a-z][a-z0-9!#$%&'*+.^_`|~-]{0,8}$/).map((name) => `x-${name}`),
+        fc.stringMatching(/^([!-~\xa1-\xff]([ \t!-~]{0,20}[!-~])?)?$/),
+        { maxKeys: 4 },
+      ),
+      parts: fc.array(fc.string({ unit: 'binary-ascii', minLength: 1, maxLength: 40 }), { maxLength: 12 }),
+      framing: fc.constantFrom('sized', 'chunked', 'none'),
+      extension: fc.constantFrom('', ';a=b', ';x="y"'),
+      trailer: fc.constantFrom('', 'x-sum: 1\r\n', 'a: b\r\nc: d\r\n'),
+      capitals: fc.boolean(),
+    })
+    .map(({ method, target, headers, parts, framing, extension, trailer, capitals }) => {
+      const body = framing === 'none' ? '' : parts.join('')
+      const name = (text: string) => (capitals ? text.toUpperCase() : text)
+      const lines = Object.entries(headers).map(([header, value]) => `${name(header)}: ${value}\r\n`)
+      const framingLine = {
+        sized: `${name('content-length')}: ${body.length}\r\n`,
+        chunked: `${name('transfer-encoding')}: chunked\r\n`,
+        none: '',
+      }[framing]
+      const chunksOfBody = parts.map((part) => `${part.length.toString(16)}${extension}\r\n${part}\r\n`).join('')
+      const content = framing === 'chunked' ? `${chunksOfBody}0\r\n${trailer}\r\n` : body
+      return {
+        wire: `${method} ${target} HTTP/1.1\r\n${name('host')}: a\r\n${lines.join('')}${framingLine}\r\n${content}`,
+        method,
+        target,
+        headers,
+        body,
+      }
+    })
+}
+
+async function readByNode(wire: string): Promise<{ method: unknown; target: unknown; body: string }> {
+  const seen = Promise.withResolvers<{ method: unknown; target: unknown; body: string }>()
+  const server = createServer((incoming, outgoing) => {
+    let body = ''
+    incoming.setEncoding('latin1')
+    incoming.on('data', (text: string) => {
+      body += text
+    })
+    incoming.on('end', () => {
+      seen.resolve({ method: incoming.method, target: incoming.url, body })
+      outgoing.end()
+    })
+  })
+  server.on('clientError', (error) => seen.reject(error))
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+  const socket = connect((server.address() as AddressInfo).port, '127.0.0.1')
+  try {
+    socket.write(Buffer.from(wire, 'latin1'))
+    return await seen.promise
+  } finally {
+    socket.destroy()
+    server.close()
+    server.closeAllConnections()
+  }
+}
