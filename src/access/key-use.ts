@@ -95,8 +95,8 @@ interface Use {
 /** Never goes back: another node may have written a later use. */
 function writer(queries: Queries, kind: KeyKind): RowsStatement<Use, unknown> {
   return rowsStatement({
-    columns: ['prefix', 'used_at'],
-    compile: (uses: readonly Use[]) => {
+    parametersOf: ({ prefix, used_at }: Use) => [prefix, used_at],
+    compile: (uses) => {
       const rows = uses.map(({ prefix, used_at }) => sql`(${prefix}, cast(${used_at} as bigint))`)
       // Both engines give the columns of VALUES these names.
       return sql`

@@ -14,14 +14,16 @@ export function ledgerStatements(queries: Queries) {
   }
 }
 
-const headColumns = ['workspace_id', 'position', 'sequence'] as const
+function headParameters({ workspace_id, position, sequence }: LedgerHeadRow): unknown[] {
+  return [workspace_id, position, sequence]
+}
 
 /** Makes the heads that do not exist; locks and returns all of them. An update that changes nothing takes the row's
  *  lock on both engines. */
 function lockHeads(queries: Queries) {
   return rowsStatement({
-    columns: headColumns,
-    compile: (heads: readonly LedgerHeadRow[]) =>
+    parametersOf: headParameters,
+    compile: (heads) =>
       queries
         .insertInto('ledger_heads')
         .values(heads)
@@ -35,8 +37,8 @@ function lockHeads(queries: Queries) {
 
 function moveHeads(queries: Queries) {
   return rowsStatement({
-    columns: headColumns,
-    compile: (heads: readonly LedgerHeadRow[]) =>
+    parametersOf: headParameters,
+    compile: (heads) =>
       queries
         .insertInto('ledger_heads')
         .values(heads)
@@ -53,8 +55,8 @@ function moveHeads(queries: Queries) {
 /** Which idempotency keys the ledger has already. */
 function findRecorded(queries: Queries) {
   return rowsStatement({
-    columns: ['idempotencyKey'],
-    compile: (events: readonly { idempotencyKey: string }[]) => {
+    parametersOf: ({ idempotencyKey }: { idempotencyKey: string }) => [idempotencyKey],
+    compile: (events) => {
       const keys = events.map(({ idempotencyKey }) => idempotencyKey)
       return queries.selectFrom('events').select('idempotency_key').where('idempotency_key', 'in', keys).compile()
     },
@@ -63,44 +65,44 @@ function findRecorded(queries: Queries) {
 
 function addEvents(queries: Queries) {
   return rowsStatement({
-    columns: [
-      'idempotency_key',
-      'workspace_id',
-      'position',
-      'sequence',
-      'request_id',
-      'recorded_at',
-      'admitted_at',
-      'request_metadata',
-      'model_slug',
-      'api_key_prefix',
-      'group_id',
-      'external_entity_id',
-      'counted_groups',
-      'input_tokens',
-      'output_tokens',
-      'cached_input_tokens',
-      'outcome',
-      'usage_source',
+    parametersOf: (row: EventRow) => [
+      row.idempotency_key,
+      row.workspace_id,
+      row.position,
+      row.sequence,
+      row.request_id,
+      row.recorded_at,
+      row.admitted_at,
+      row.request_metadata,
+      row.model_slug,
+      row.api_key_prefix,
+      row.group_id,
+      row.external_entity_id,
+      row.counted_groups,
+      row.input_tokens,
+      row.output_tokens,
+      row.cached_input_tokens,
+      row.outcome,
+      row.usage_source,
     ],
-    compile: (rows: readonly EventRow[]) => queries.insertInto('events').values(rows).compile(),
+    compile: (rows) => queries.insertInto('events').values(rows).compile(),
   })
 }
 
 function addUsage(queries: Queries) {
   return rowsStatement({
-    columns: [
-      'workspace_id',
-      'day',
-      'group_id',
-      'slug',
-      'node',
-      'requests',
-      'input_tokens',
-      'output_tokens',
-      'cached_input_tokens',
+    parametersOf: (row: UsageDailyRow) => [
+      row.workspace_id,
+      row.day,
+      row.group_id,
+      row.slug,
+      row.node,
+      row.requests,
+      row.input_tokens,
+      row.output_tokens,
+      row.cached_input_tokens,
     ],
-    compile: (rows: readonly UsageDailyRow[]) =>
+    compile: (rows) =>
       queries
         .insertInto('usage_daily')
         .values(rows)
@@ -119,8 +121,8 @@ function addUsage(queries: Queries) {
 /** Positions only ascend: a span that exists keeps its first one. */
 function extendSpans(queries: Queries) {
   return rowsStatement({
-    columns: ['workspace_id', 'started_at', 'first_position', 'last_position'],
-    compile: (spans: readonly EventSpanRow[]) =>
+    parametersOf: (row: EventSpanRow) => [row.workspace_id, row.started_at, row.first_position, row.last_position],
+    compile: (spans) =>
       queries
         .insertInto('event_spans')
         .values(spans)

@@ -9,15 +9,15 @@ const chunkRowsMax = 256
 
 /**
  * A statement over any number of rows that costs its execution and no more: rows run in chunks whose sizes are powers
- * of two, and `compile` is asked once for each size. The parameters of the statement must be the `columns` of its
+ * of two, and `compile` is asked once for each size. The parameters of the statement must be those of its
  * rows, row by row, and nothing else. A batch of 500 events takes 7 ms when Kysely builds its statements anew, and
  * 3.5 ms this way.
  */
 export function rowsStatement<Row, Result>({
-  columns,
+  parametersOf,
   compile,
 }: {
-  columns: readonly (keyof Row)[]
+  parametersOf: (row: Row) => unknown[]
   compile: (rows: readonly Row[]) => CompiledQuery<Result>
 }): RowsStatement<Row, Result> {
   const compiled = new Map<number, CompiledQuery<Result>>()
@@ -27,7 +27,7 @@ export function rowsStatement<Row, Result>({
     if (known !== undefined) return known
     const query = compile(rows)
     if (!isDeepStrictEqual(query.parameters, parameters)) {
-      throw new Error(`The parameters of "${query.sql.slice(0, 60)}…" are not the columns ${columns.join(', ')}.`)
+      throw new Error(`The parameters of "${query.sql.slice(0, 60)}…" are not those of its rows.`)
     }
     compiled.set(rows.length, query)
     return query
@@ -37,7 +37,7 @@ export function rowsStatement<Row, Result>({
     const results: Result[] = []
     for (let start = 0; start < rows.length; ) {
       const chunk = rows.slice(start, start + chunkSize(rows.length - start))
-      const parameters = chunk.flatMap((row) => columns.map((column) => row[column]))
+      const parameters = chunk.flatMap(parametersOf)
       const answer = await queries.executeQuery<Result>({ ...compiledFor(chunk, parameters), parameters })
       results.push(...answer.rows)
       start += chunk.length
