@@ -8,7 +8,7 @@ type Parts = Omit<ShipperOptions, 'journal'> & { metrics: Parameters<typeof open
 
 /**
  * Ships what is in the journals of `folder` that no process of this start will open: an earlier one had more
- * workers, or fewer. They stay, empty.
+ * workers, or fewer. Their locks stay.
  */
 export async function shipLeftJournals(folder: string, opened: readonly string[], parts: Parts): Promise<void> {
   const left = presentJournals(folder).filter((name) => !opened.includes(name))

@@ -1,6 +1,5 @@
 import assert from 'node:assert/strict'
-import fs, { readdirSync, statSync } from 'node:fs'
-import { syncBuiltinESMExports } from 'node:module'
+import { readdirSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import fc from 'fast-check'
@@ -8,6 +7,7 @@ import { type BillingEvent, outcomes, usageSources } from '../../src/ledger/bill
 import { eventOfText, eventText } from '../../src/ledger/event-text.ts'
 import { type Journal, JournalError, openJournal } from '../../src/ledger/journal.ts'
 import { openLog } from '../../src/log.ts'
+import { waitsForDisk } from './disk-waits.ts'
 import { quiet } from './quiet-parts.ts'
 import { sampleEvent, sampleEvents } from './sample-event.ts'
 import { temporaryFolder } from './temporary-folder.ts'
@@ -40,19 +40,7 @@ for (const sync of ['normal', 'full'] as const) {
 }
 
 test('with sync full a commit waits for the disk, and a removal does not; with normal neither does', async (context) => {
-  const waits: string[] = []
-  for (const name of ['fdatasyncSync', 'fsyncSync'] as const) {
-    const wait = fs[name]
-    context.mock.method(fs, name, (file: number) => {
-      waits.push(name)
-      wait(file)
-    })
-  }
-  syncBuiltinESMExports()
-  context.after(() => {
-    context.mock.restoreAll()
-    syncBuiltinESMExports()
-  })
+  const waits = waitsForDisk(context)
   for (const [sync, expected] of [
     // The first commit also has the new file's name in its folder.
     ['full', ['fdatasyncSync', 'fsyncSync', 'fdatasyncSync']],
