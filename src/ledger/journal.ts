@@ -1,3 +1,4 @@
+import { atEndOfTurn } from '../end-of-turn.ts'
 import { StartError } from '../errors.ts'
 import type { Log } from '../log.ts'
 import type { Metrics } from '../metrics.ts'
@@ -129,7 +130,7 @@ class SegmentedJournal implements Journal {
   }
 
   #nextCommit(): Commit {
-    setImmediate(() => this.#commitWaiting())
+    atEndOfTurn(() => this.#commitWaiting())
     return { texts: [], done: Promise.withResolvers() }
   }
 
