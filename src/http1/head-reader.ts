@@ -17,8 +17,9 @@ export class HeadReader {
    */
   read(bytes: Buffer, start: number): { lines: string[]; end: number } | null {
     const known = this.#begun.length
-    const text = this.#begun + bytes.toString('latin1', start)
-    const end = text.indexOf('\r\n\r\n', Math.max(0, known - 3))
+    // Most of a long body is not looked at.
+    const text = this.#begun + bytes.toString('latin1', start, start + this.#lengthMax + endMark.length)
+    const end = text.indexOf(endMark, Math.max(0, known - 3))
     if ((end === -1 ? text.length : end) > this.#lengthMax) throw new HeadTooLongError()
     if (end === -1) {
       if (/[^\r]\n/.test(text.slice(Math.max(0, known - 1))))
@@ -27,13 +28,15 @@ export class HeadReader {
       return null
     }
     this.#begun = ''
-    return { lines: text.slice(0, end).split('\r\n'), end: start + end + 4 - known }
+    return { lines: text.slice(0, end).split('\r\n'), end: start + end + endMark.length - known }
   }
 
   get hasBegun(): boolean {
     return this.#begun !== ''
   }
 }
+
+const endMark = '\r\n\r\n'
 
 export class HeadTooLongError extends HttpProtocolError {
   constructor() {
