@@ -124,7 +124,8 @@ export class InboundConnection implements RequestTaker, RequestSource, ResponseC
 
   keepsAlive(): boolean {
     // A client that was never asked for its body may send it or not: what comes next cannot be told.
-    return this.#head?.keepsAlive === true && this.#wasAskedForBody && this.#options.keepsConnections()
+    const isBodyComing = this.#wasAskedForBody || this.#reader.isComplete
+    return this.#head?.keepsAlive === true && isBodyComing && this.#options.keepsConnections()
   }
 
   connectionHeaders(keepsAlive: boolean): string {

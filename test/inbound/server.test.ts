@@ -97,6 +97,16 @@ describe('the server of the inference plane', () => {
     assert.match(await client.received(/ok$/), /100 Continue\r\n\r\nHTTP\/1\.1 200 OK\r\n/)
   })
 
+  test('keeps the connection of a client that sent its body without being asked', async () => {
+    await using server = await serving(async (request, response) => {
+      await Promise.resolve()
+      refuse(request, response)
+    })
+    const client = await server.connect()
+    client.send('POST / HTTP/1.1\r\nhost: a\r\nexpect: 100-continue\r\ncontent-length: 2\r\n\r\nok')
+    assert.match(await client.received(/refused$/), /^HTTP\/1\.1 401 Unauthorized\r\n[\s\S]*connection: keep-alive/)
+  })
+
   test('closes the connection of a client whose body was not asked for', async () => {
     await using server = await serving(refuse)
     const client = await server.connect()
