@@ -22,7 +22,8 @@ export interface ResponseCarrier {
 
 /**
  * One response to a client. What is written in a turn of the event loop leaves at its end, head, body and frames of HTTP
- * chunks as one buffer. Writing to a client that has gone does nothing.
+ * chunks as one buffer. Writing to a client that has gone does nothing; nor does anything once the response is over, for
+ * the connection may then carry the next one.
  */
 export class InboundResponse {
   readonly #carrier: ResponseCarrier
@@ -101,7 +102,7 @@ export class InboundResponse {
 
   /** Cuts the connection, so that what was sent cannot be taken for a complete answer. */
   cut(): void {
-    this.#carrier.destroy()
+    if (!this.#isOver) this.#carrier.destroy()
   }
 
   /** The connection was lost. */
@@ -119,7 +120,7 @@ export class InboundResponse {
   }
 
   #schedule(): void {
-    if (this.#isScheduled) return
+    if (this.#isScheduled || this.#isOver) return
     this.#isScheduled = true
     atEndOfTurn(this.#flush)
   }

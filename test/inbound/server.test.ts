@@ -52,6 +52,25 @@ describe('the server of the inference plane', () => {
     assert.match(await client.received(/0\r\n\r\n$/), /transfer-encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n$/)
   })
 
+  test('lets nothing that is done to a response after its end reach the next one', async () => {
+    let first: InboundResponse | null = null
+    await using server = await serving(async (request, response) => {
+      first ??= response
+      if (first !== response) {
+        first.write(Buffer.from('late'))
+        first.end()
+        first.cut()
+        await new Promise((resolve) => setImmediate(resolve))
+      }
+      await echo(request, response)
+    })
+    const client = await server.connect()
+    client.send(post('one'))
+    await client.received(/one$/)
+    client.send(post('two'))
+    assert.doesNotMatch(await client.received(/two$/), /late/)
+  })
+
   test('tells a client of HTTP/1.0 where the body ends by closing', async () => {
     await using server = await serving((_request, response) => {
       response.start(200, [], { bodyLength: null })
