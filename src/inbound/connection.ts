@@ -172,7 +172,6 @@ export class InboundConnection implements RequestTaker, RequestSource, ResponseC
     this.#aheadBytes = 0
     this.#hasServed = true
     this.#sinceMs = this.#options.clock.monotonic()
-    this.resume()
     for (const bytes of ahead) this.#received(bytes)
   }
 

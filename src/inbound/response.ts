@@ -85,8 +85,7 @@ export class InboundResponse {
 
   /** False when the client reads more slowly than this is written: wait for `onDrain` before writing on. */
   write(bytes: Buffer): boolean {
-    // A chunk without bytes would end the answer.
-    if (this.#isGone || bytes.length === 0) return true
+    if (this.#isGone) return true
     if (this.#carrier.hasBody) this.#body.push(bytes)
     this.#schedule()
     const { writableLength, writableHighWaterMark } = this.#carrier.stream
@@ -144,6 +143,7 @@ export class InboundResponse {
   #chunk(): (string | Buffer)[] {
     const end = this.#isEnding ? '0\r\n\r\n' : ''
     const length = lengthOf(this.#body)
+    // A chunk without bytes would end the answer.
     if (length === 0) return [this.#head + end]
     return [`${this.#head}${length.toString(16)}\r\n`, ...this.#body, `\r\n${end}`]
   }

@@ -52,6 +52,23 @@ describe('the server of the inference plane', () => {
     assert.match(await client.received(/0\r\n\r\n$/), /transfer-encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n$/)
   })
 
+  test('sends the head before there is a body, and the end when there is nothing more of it', async () => {
+    const headSeen = Promise.withResolvers<void>()
+    await using server = await serving(async (_request, response) => {
+      response.start(200, [], { bodyLength: null })
+      await headSeen.promise
+      response.write(Buffer.from('abc'))
+      await new Promise((resolve) => setImmediate(resolve))
+      await new Promise((resolve) => setImmediate(resolve))
+      response.end()
+    })
+    const client = await server.connect()
+    client.send('GET / HTTP/1.1\r\nhost: a\r\n\r\n')
+    await client.received(/chunked\r\n\r\n$/)
+    headSeen.resolve()
+    assert.match(await client.received(/0\r\n\r\n$/), /chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n$/)
+  })
+
   test('lets nothing that is done to a response after its end reach the next one', async () => {
     let first: InboundResponse | null = null
     await using server = await serving(async (request, response) => {
@@ -100,11 +117,11 @@ describe('the server of the inference plane', () => {
   })
 
   test('answers HEAD without a body', async () => {
-    await using server = await serving(echo)
+    await using server = await serving(refuse)
     const client = await server.connect()
     client.send('HEAD / HTTP/1.1\r\nhost: a\r\n\r\n')
     client.send(post('next'))
-    assert.match(await client.received(/next$/), /content-length: 0\r\n\r\nHTTP\/1\.1 200 OK\r\n/)
+    assert.match(await client.received(/refused$/), /content-length: 7\r\n\r\nHTTP\/1\.1 401 Unauthorized\r\n/)
   })
 
   test('asks for a body that waits to be asked for, once somebody wants it', async () => {
@@ -152,8 +169,9 @@ describe('the server of the inference plane', () => {
       refuse(request, response)
     })
     const client = await server.connect()
-    client.send(`POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 11\r\n\r\n${'x'.repeat(11)}`)
+    client.send('POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 11\r\n\r\n')
     await client.received(/401/)
+    client.send('x'.repeat(11))
     client.send(
       'POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n6\r\nxxxxxx\r\n5\r\nxxxxx\r\n0\r\n\r\n',
     )
@@ -177,6 +195,36 @@ describe('the server of the inference plane', () => {
     assert.ok(readBytes() < 1_000_000, `${readBytes()} bytes were read`)
     asked.resolve()
     assert.ok((await client.received(/x{1000}$/, 30_000_000)).length > 30_000_000)
+  })
+
+  test('stops reading requests ahead of their turn', async () => {
+    const answered = Promise.withResolvers<void>()
+    await using server = await serving(async (request, response) => {
+      await answered.promise
+      await echo(request, response)
+    })
+    const client = await server.connect()
+    const requests = 200_000
+    client.send(post('ok').repeat(requests))
+    await until(() => server.connections().some((socket) => socket.isPaused()))
+    const readBytes = () => server.connections().reduce((sum, socket) => sum + socket.bytesRead, 0)
+    assert.ok(readBytes() < 1_000_000, `${readBytes()} bytes were read`)
+    answered.resolve()
+    await until(() => server.requests() > 10_000)
+  })
+
+  test('ends a request at once whose body cannot be understood', async () => {
+    const gone = Promise.withResolvers<void>()
+    const body = Promise.withResolvers<unknown>()
+    await using server = await serving((request, response) => {
+      response.onGone(gone.resolve)
+      body.resolve(request.body({ bytesMax: 100 }))
+    })
+    const client = await server.connect({ allowHalfOpen: true })
+    client.send('POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n')
+    await gone.promise
+    assert.equal(await body.promise, 'cut-off')
+    assert.equal(server.connections().length, 1)
   })
 
   test('says when a client that reads slowly has read', async () => {
@@ -277,6 +325,22 @@ describe('the server of the inference plane', () => {
       assert.match(await client.ended(), told)
     })
   }
+
+  test('gives a request its whole time, however long its connection had none', async () => {
+    const clock = new ManualClock()
+    await using server = await serving(echo, { clock })
+    const client = await server.connect()
+    client.send(post('one'))
+    await client.received(/one$/)
+    clock.advance(60_000)
+    const bytesRead = () => server.connections()[0]?.bytesRead
+    const before = post('one').length
+    client.send(post('two').slice(0, 20))
+    await until(() => bytesRead() === before + 20)
+    clock.advance(900)
+    client.send(post('two').slice(20))
+    await client.received(/two$/)
+  })
 
   test('leaves a request alone that is being answered, however long that takes', async () => {
     const clock = new ManualClock()
@@ -380,8 +444,8 @@ async function serving(onRequest: Handler, { clock = new ManualClock() }: Partia
     requests: () => requests,
     /** The server's ends. */
     connections: () => [...sockets],
-    async connect() {
-      const socket = connect(port, '127.0.0.1')
+    async connect({ allowHalfOpen = false } = {}) {
+      const socket = connect({ port, host: '127.0.0.1', allowHalfOpen })
       clients.add(socket)
       await once(socket, 'connect')
       await until(() => sockets.size > 0)
