@@ -6,6 +6,7 @@ import fc from 'fast-check'
 import { HttpProtocolError } from '../../src/http1/headers.ts'
 import { type RequestHead, RequestReader } from '../../src/inbound/request-reader.ts'
 import { chunked, cuts } from '../support/chunks.ts'
+import { malformedMessages } from '../support/malformed-messages.ts'
 
 describe('a request of a client', () => {
   test('is read the same however it is cut into pieces', () => {
@@ -77,40 +78,25 @@ describe('a request of a client', () => {
 
   const line = 'POST /v1/chat/completions HTTP/1.1\r\n'
   const head = `${line}host: a\r\n`
-  const chunks = `${head}transfer-encoding: chunked\r\n\r\n`
   const refused: Record<string, string> = {
+    ...malformedMessages(head),
     'no host': `${line}content-length: 2\r\n\r\nok`,
     'two hosts': `${head}host: b\r\n\r\n`,
-    'two lengths': `${head}content-length: 2\r\ncontent-length: 3\r\n\r\nok`,
     'the same length twice': `${head}content-length: 2\r\ncontent-length: 2\r\n\r\nok`,
-    'a length and chunks': `${head}content-length: 2\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n`,
-    'a length with a sign': `${head}content-length: +2\r\n\r\nok`,
     'a length in hexadecimal': `${head}content-length: 0x2\r\n\r\nok`,
     'a length followed by a no-break space': `${head}content-length: 2\xa0\r\n\r\nok`,
     'an empty length': `${head}content-length:\r\n\r\nok`,
-    'an unknown transfer encoding': `${head}transfer-encoding: gzip, chunked\r\n\r\n`,
     'chunked spelled with a vertical tab': `${head}transfer-encoding: \x0bchunked\r\n\r\n0\r\n\r\n`,
     'chunks in HTTP/1.0': `POST / HTTP/1.0\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n`,
-    'a header that goes on in the next line': `${head}x-a: 1\r\n x-b: 2\r\n\r\n`,
-    'a space before the colon': `${head}content-length : 2\r\n\r\nok`,
     'a header without a colon': `${head}content-length\r\n\r\nok`,
     'a header without a name': `${head}: 2\r\n\r\nok`,
-    'a line feed alone': `${head}x-a: 1\ncontent-length: 2\r\n\r\nok`,
     'a carriage return alone': `${head}x-a: 1\rcontent-length: 2\r\n\r\nok`,
-    'a NUL in a header': `${head}x-a: \0\r\n\r\n`,
     'a space in the target': `POST /v1 /chat HTTP/1.1\r\nhost: a\r\n\r\n`,
     'two spaces in the first line': `POST  / HTTP/1.1\r\nhost: a\r\n\r\n`,
     'no version': 'GET /\r\nhost: a\r\n\r\n',
     'another protocol': 'PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n',
     'the greeting of TLS': '\x16\x03\x01\x02\x00\x01\x00\r\n\r\n',
-    'a chunk without a size': `${chunks}\r\nok\r\n`,
-    'a size that is no number': `${chunks}0x2\r\nok\r\n`,
-    'a size with a sign': `${chunks}-2\r\nok\r\n`,
-    'a size beyond all bodies': `${chunks}fffffffffff\r\n`,
-    'a chunk longer than its size': `${chunks}1\r\nok\r\n0\r\n\r\n`,
-    'a chunk line ended by a line feed alone': `${chunks}2\nok\r\n0\r\n\r\n`,
-    'a trailer that begins with a line feed': `${chunks}0\r\n\n\r\n`,
-    'an endless head': `${head}${'x-a: 1\r\n'.repeat(10_000)}\r\n`,
+    'a size with a sign': `${head}transfer-encoding: chunked\r\n\r\n-2\r\nok\r\n`,
   }
   for (const [what, wire] of Object.entries(refused)) {
     test(`with ${what} is refused, however it is cut`, () => {
