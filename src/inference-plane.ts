@@ -11,7 +11,7 @@ import type { LedgerWriter } from './ledger/ledger-writer.ts'
 import { type ShippedListener, startShipper } from './ledger/shipper.ts'
 import type { CounterStore } from './limits/counter-store.ts'
 import { openLimiter } from './limits/limiter.ts'
-import { drain, listen } from './listen.ts'
+import { ServingTime } from './listen.ts'
 import type { Log } from './log.ts'
 import type { Metrics } from './metrics.ts'
 import { openOutbound } from './outbound.ts'
@@ -90,12 +90,13 @@ export async function openInferencePlane({
     },
     { requestTimeoutMs: config.requestBodyTimeoutMs },
   )
-  const stop = () => drain(server, { clock, timeoutMs: config.shutdownTimeoutMs })
+  const serving = new ServingTime(server)
+  const stop = () => serving.drain({ clock, timeoutMs: config.shutdownTimeoutMs })
   opened.defer(stop)
 
   const parts = opened.move()
   return {
-    listen: (address) => listen(server, { ...address, variable: 'TOLLGATE_INFERENCE_LISTEN', isShared: sharesAddress }),
+    listen: (address) => serving.listen({ ...address, variable: 'TOLLGATE_INFERENCE_LISTEN', isShared: sharesAddress }),
     invalidate: async (change) => directory.invalidate(change),
     flush: () => shipper.flush(),
     drain: stop,

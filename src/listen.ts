@@ -23,6 +23,32 @@ export function listen(server: Server, { host, port, variable, isShared = false 
   })
 }
 
+/** A server that listens until it is drained, and not after that, however close together the two are asked for. */
+export class ServingTime {
+  readonly #server: KeepAliveServer
+  #listening: Promise<string> | null = null
+  #isOver = false
+
+  constructor(server: KeepAliveServer) {
+    this.#server = server
+  }
+
+  /** As `listen`. Rejects where `drain` was called before. */
+  async listen(options: ListenOptions): Promise<string> {
+    if (this.#isOver) throw new Error('The server is draining: it listens no more.')
+    this.#listening = listen(this.#server, options)
+    return this.#listening
+  }
+
+  /** As `drain`. */
+  async drain(options: { clock: Clock; timeoutMs: number }): Promise<void> {
+    this.#isOver = true
+    // A server that is about to listen cannot be closed yet, and would stay open.
+    await this.#listening?.catch(() => undefined)
+    await drain(this.#server, options)
+  }
+}
+
 const idleCheckMs = 50
 
 /** A server whose connections are kept alive. */

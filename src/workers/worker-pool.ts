@@ -29,6 +29,8 @@ export interface WorkerPool extends InferencePlane {
 /** How long a worker may take to hear of a change; one that takes longer is ended, and another starts without it. */
 const answerMs = 1_000
 const restartPauseMs = 100
+/** How long a worker may take to stop beyond the time for its requests: to ship its journal, for one. */
+const stopMsMax = 15_000
 /** After a start that failed: what it needs, the database above all, may be away for long. */
 const failedStartPauseMs = 2_000
 
@@ -120,7 +122,15 @@ class ForkedWorkers implements WorkerPool {
     const ends = [...this.#workers.values()].map(
       ({ process }) => new Promise<void>((resolve) => process.once('exit', () => resolve())),
     )
-    await this.#all('stop').catch(() => undefined)
+    const { clock, config, log } = this.#parts
+    const late = new AbortController()
+    const isLate = sleep(clock, config.shutdownTimeoutMs + stopMsMax, late.signal)
+    await Promise.race([Promise.all([this.#all('stop').catch(() => undefined), ...ends]), isLate])
+    late.abort()
+    for (const [number, worker] of this.#workers) {
+      log.error({ number }, 'a worker does not stop, and is killed; the next start ships its journal')
+      worker.process.kill('SIGKILL')
+    }
     await Promise.all(ends)
   }
 
@@ -157,7 +167,7 @@ class ForkedWorkers implements WorkerPool {
     }
     try {
       await channel.call('open', start)
-      if (this.#address !== null) await channel.call('listen', this.#address)
+      if (this.#address !== null && !this.#stopping) await channel.call('listen', this.#address)
       hasStarted = true
     } catch (error) {
       // Its end brings the next attempt.
