@@ -62,7 +62,7 @@ test('only clock.ts reads the clock or starts a timer', () => {
 })
 
 test('only the management listener and the demo model run node:http, and only outbound.ts imports undici', () => {
-  const mayRun = /\/(management\/listener|demo-model|status-line)\.ts$/
+  const mayRun = /\/(management\/listener|demo-model|response-head)\.ts$/
   assertNoText(/^import (?!type )[^;]*? from 'node:https?'/m, (path) => mayRun.test(path))
   assertNoImport(
     (path) => path !== 'src/outbound.ts',

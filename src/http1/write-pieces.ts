@@ -9,7 +9,7 @@ const joinedLengthMax = 64 * 1024
 export function writePieces(stream: Writable, pieces: readonly (string | Buffer)[]): boolean {
   const length = lengthOf(pieces)
   if (length === 0) return !stream.writableNeedDrain
-  if (length <= joinedLengthMax) return stream.write(joined(pieces, length))
+  if (length <= joinedLengthMax) return stream.write(inOneBuffer(pieces, length))
   stream.cork()
   let hasRoom = true
   for (const piece of pieces) hasRoom = stream.write(typeof piece === 'string' ? Buffer.from(piece, 'latin1') : piece)
@@ -17,7 +17,7 @@ export function writePieces(stream: Writable, pieces: readonly (string | Buffer)
   return hasRoom
 }
 
-function joined(pieces: readonly (string | Buffer)[], length: number): Buffer {
+function inOneBuffer(pieces: readonly (string | Buffer)[], length: number): Buffer {
   const bytes = Buffer.allocUnsafe(length)
   let at = 0
   for (const piece of pieces) {

@@ -1,8 +1,8 @@
 import type { Socket } from 'node:net'
 import type { Clock } from '../clock.ts'
 import { HeadTooLongError } from '../http1/head-reader.ts'
-import { type HeaderList, HttpProtocolError, headerLines } from '../http1/headers.ts'
-import { statusLine } from '../http1/status-line.ts'
+import { type HeaderList, HttpProtocolError } from '../http1/headers.ts'
+import { responseHead } from '../http1/response-head.ts'
 import { InboundRequest, type RequestSource } from './request.ts'
 import { type RequestHead, RequestReader, type RequestTaker } from './request-reader.ts'
 import { InboundResponse, type ResponseCarrier } from './response.ts'
@@ -194,8 +194,7 @@ export class InboundConnection implements RequestTaker, RequestSource, ResponseC
   #tell(problem: ProtocolProblem): void {
     const { status, headers, body } = this.#options.answerTo(problem)
     const length = `content-length: ${Buffer.byteLength(body)}\r\n`
-    const head = `${statusLine(status)}${headerLines(headers)}${this.connectionHeaders(false)}${length}\r\n`
-    this.stream.write(head + body)
+    this.stream.write(responseHead(status, headers, this.connectionHeaders(false) + length) + body)
   }
 
   /** Closes our side only: to close both while the client still sends would take the answer from it. */

@@ -1,7 +1,7 @@
 import type { Writable } from 'node:stream'
 import { atEndOfTurn } from '../end-of-turn.ts'
-import { type HeaderList, headerLines } from '../http1/headers.ts'
-import { statusLine } from '../http1/status-line.ts'
+import type { HeaderList } from '../http1/headers.ts'
+import { responseHead } from '../http1/response-head.ts'
 import { lengthOf, writePieces } from '../http1/write-pieces.ts'
 
 /** What the connection of a response knows and does. */
@@ -78,8 +78,7 @@ export class InboundResponse {
     this.#keepsAlive = this.#carrier.keepsAlive() && !isEndless
     const framing =
       bodyLength !== null ? `content-length: ${bodyLength}\r\n` : readsChunks ? 'transfer-encoding: chunked\r\n' : ''
-    const connection = this.#carrier.connectionHeaders(this.#keepsAlive)
-    this.#head = `${statusLine(status)}${headerLines(headers)}${connection}${framing}\r\n`
+    this.#head = responseHead(status, headers, this.#carrier.connectionHeaders(this.#keepsAlive) + framing)
     this.#schedule()
   }
 

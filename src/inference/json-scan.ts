@@ -82,7 +82,7 @@ export class MemberNames<Name extends string> {
   /** Spares nearly all other names the decoding: a plain one resembles only names that differ in letter case. */
   #mayResemble(bytes: Buffer, spelled: Span): boolean {
     for (let at = spelled.start; at < spelled.end; at++) if (isEscapedOrWide(bytes[at] ?? 0)) return true
-    return this.#exact.some((name) => spellsInAnyCase(bytes, spelled, name.bytes))
+    return this.#exact.some((name) => spells(bytes, spelled, name.bytes, letterCase))
   }
 }
 
@@ -92,24 +92,20 @@ interface FoundName<Name extends string> {
   exact: boolean
 }
 
-function spells(bytes: Buffer, { start, end }: Span, name: Buffer): boolean {
+/** Whether the bytes are the name, but for `ignoredBits` of each of them. */
+function spells(bytes: Buffer, { start, end }: Span, name: Buffer, ignoredBits = 0): boolean {
   if (name.length !== end - start) return false
-  for (let index = 0; index < name.length; index++) if (bytes[start + index] !== name[index]) return false
+  for (let index = 0; index < name.length; index++) {
+    if ((((bytes[start + index] ?? 0) ^ (name[index] ?? 0)) & ~ignoredBits) !== 0) return false
+  }
   return true
 }
 
-function spellsInAnyCase(bytes: Buffer, { start, end }: Span, name: Buffer): boolean {
-  if (name.length !== end - start) return false
-  for (let index = 0; index < name.length; index++) if (!sameLetter(bytes[start + index], name[index])) return false
-  return true
-}
+/** The bit by which the two cases of an ASCII letter differ. */
+const letterCase = 0x20
 
 function isEscapedOrWide(byte: number): boolean {
   return byte === backslash || byte >= 0x80
-}
-
-function sameLetter(one = 0, other = 0): boolean {
-  return (one | 0x20) === (other | 0x20)
 }
 
 /** Both ways, for letters that have two lower forms (s and ſ) or two upper ones (K and the Kelvin sign). */
