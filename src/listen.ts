@@ -40,7 +40,7 @@ export class ServingTime {
     return this.#listening
   }
 
-  /** As `drain`. */
+  /** Stops accepting and waits for the requests in flight; what is left after `timeoutMs` is cut. */
   async drain(options: { clock: Clock; timeoutMs: number }): Promise<void> {
     this.#isOver = true
     // A server that is about to listen cannot be closed yet, and would stay open.
@@ -57,8 +57,7 @@ export interface KeepAliveServer extends Server {
   closeAllConnections(): void
 }
 
-/** Stops accepting and waits for the requests in flight; what is left after `timeoutMs` is cut. */
-export async function drain(
+async function drain(
   server: KeepAliveServer,
   { clock, timeoutMs }: { clock: Clock; timeoutMs: number },
 ): Promise<void> {

@@ -5,7 +5,7 @@ import { describe, test } from 'node:test'
 import type { InboundRequest } from '../../src/inbound/request.ts'
 import type { InboundResponse } from '../../src/inbound/response.ts'
 import { InboundServer, type InboundServerOptions } from '../../src/inbound/server.ts'
-import { drain } from '../../src/listen.ts'
+import { ServingTime } from '../../src/listen.ts'
 import { ManualClock } from '../support/manual-clock.ts'
 import { until } from '../support/until.ts'
 
@@ -292,7 +292,7 @@ describe('the server of the inference plane', () => {
     assert.match(await client.ended(), /200 OK[\s\S]*ok[\s\S]*400 Bad Request[\s\S]*malformed$/)
   })
 
-  const states: Record<string, { sent: string; afterMs: number; told: RegExp }> = {
+  const states: Record<string, { sent: string; afterMs: number; told: RegExp; answered?: RegExp }> = {
     'that sends nothing': { sent: '', afterMs: 1_000, told: /^$/ },
     'whose head does not end': { sent: 'GET / HTTP/1.1\r\nhost:', afterMs: 1_000, told: /400[\s\S]*too-slow$/ },
     'whose body does not end': {
@@ -300,24 +300,28 @@ describe('the server of the inference plane', () => {
       afterMs: 5_000,
       told: /400[\s\S]*too-slow$/,
     },
-    'that sends no further request': { sent: post('ok'), afterMs: 75_000, told: /200 OK[\s\S]*ok$/ },
+    'that sends no further request': {
+      sent: post('ok'),
+      answered: /ok$/,
+      afterMs: 75_000,
+      told: /200 OK[\s\S]*ok$/,
+    },
     'whose refused body does not end': {
       sent: 'POST /refused HTTP/1.1\r\nhost: a\r\ncontent-length: 9\r\n\r\nabc',
+      answered: /refused$/,
       afterMs: 5_000,
       told: /401 Unauthorized[\s\S]*refused$/,
     },
   }
-  for (const [what, { sent, afterMs, told }] of Object.entries(states)) {
+  for (const [what, { sent, afterMs, told, answered = /^$/ }] of Object.entries(states)) {
     test(`closes the connection of a client ${what} when its time is over, and not sooner`, async () => {
       const clock = new ManualClock()
       const handler: Handler = (request, response) => (request.target === '/refused' ? refuse : echo)(request, response)
       await using server = await serving(handler, { clock })
       const client = await server.connect()
       client.send(sent)
-      const last = sent.slice(-2)
-      if (last === 'ok') await client.received(/ok$/)
-      else if (sent.includes('refused')) await client.received(/refused$/)
-      else await until(() => server.connections().some((socket) => socket.bytesRead === sent.length))
+      await until(() => server.connections().some((socket) => socket.bytesRead === sent.length))
+      await until(() => answered.test(client.text()))
       clock.advance(afterMs - 200)
       await new Promise((resolve) => setImmediate(resolve))
       assert.equal(client.hasEnded(), false)
@@ -371,7 +375,7 @@ describe('the server of the inference plane', () => {
     const busy = await server.connect()
     busy.send(post('ok'))
     await until(() => server.requests() === 1)
-    const drained = drain(server.server, { clock, timeoutMs: 10_000 })
+    const drained = new ServingTime(server.server).drain({ clock, timeoutMs: 10_000 })
     assert.equal(await idle.ended(), '')
     answer.resolve()
     assert.match(await busy.ended(), /connection: close\r\n[\s\S]*ok$/)
@@ -390,7 +394,7 @@ describe('the server of the inference plane', () => {
     const client = await server.connect()
     client.send(post('ok'))
     await until(() => server.requests() === 1)
-    const drained = drain(server.server, { clock, timeoutMs: 10_000 })
+    const drained = new ServingTime(server.server).drain({ clock, timeoutMs: 10_000 })
     clock.advance(9_000)
     assert.equal(client.hasEnded(), false)
     await until(() => {
@@ -476,6 +480,7 @@ function clientOf(socket: Socket) {
     socket,
     send: (wire: string) => void socket.write(wire, 'latin1'),
     hasEnded: () => hasEnded,
+    text: () => text,
     /** All that has come, once it matches and is not shorter than `lengthMin`. */
     received: (pattern: RegExp, lengthMin = 0) =>
       until(() => text.length >= lengthMin && pattern.test(text.slice(-100_000)) && text),

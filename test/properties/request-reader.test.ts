@@ -3,10 +3,9 @@ import { createServer } from 'node:http'
 import { type AddressInfo, connect } from 'node:net'
 import { describe, test } from 'node:test'
 import fc from 'fast-check'
-import { HttpProtocolError } from '../../src/http1/headers.ts'
 import { type RequestHead, RequestReader } from '../../src/inbound/request-reader.ts'
 import { chunked, cuts } from '../support/chunks.ts'
-import { malformedMessages } from '../support/malformed-messages.ts'
+import { malformedMessages, messageParts, testRefusals } from '../support/http-messages.ts'
 
 describe('a request of a client', () => {
   test('is read the same however it is cut into pieces', () => {
@@ -98,16 +97,7 @@ describe('a request of a client', () => {
     'the greeting of TLS': '\x16\x03\x01\x02\x00\x01\x00\r\n\r\n',
     'a size with a sign': `${head}transfer-encoding: chunked\r\n\r\n-2\r\nok\r\n`,
   }
-  for (const [what, wire] of Object.entries(refused)) {
-    test(`with ${what} is refused, however it is cut`, () => {
-      fc.assert(
-        fc.property(cuts(), (fractions) => {
-          assert.throws(() => read(chunked(Buffer.from(wire, 'latin1'), fractions)), HttpProtocolError)
-        }),
-        { numRuns: 20 },
-      )
-    })
-  }
+  testRefusals(refused, read)
 })
 
 interface Seen {
@@ -157,35 +147,10 @@ function request(): fc.Arbitrary<Request> {
     .record({
       method: fc.constantFrom('GET', 'POST', 'PUT', 'DELETE', 'OPTIONS'),
       target: fc.stringMatching(/^\/[!-~]{0,20}$/),
-      headers: fc.dictionary(
-        fc.stringMatching(/^[a-z][a-z0-9!#$%&'*+.^_`|~-]{0,8}$/).map((name) => `x-${name}`),
-        fc.stringMatching(/^([!-~\xa1-\xff]([ \t!-~]{0,20}[!-~])?)?$/),
-        { maxKeys: 4 },
-      ),
-      parts: fc.array(fc.string({ unit: 'binary-ascii', minLength: 1, maxLength: 40 }), { maxLength: 12 }),
-      framing: fc.constantFrom('sized', 'chunked', 'none'),
-      extension: fc.constantFrom('', ';a=b', ';x="y"'),
-      trailer: fc.constantFrom('', 'x-sum: 1\r\n', 'a: b\r\nc: d\r\n'),
-      capitals: fc.boolean(),
+      parts: messageParts(['sized', 'chunked', 'empty']),
     })
-    .map(({ method, target, headers, parts, framing, extension, trailer, capitals }) => {
-      const body = framing === 'none' ? '' : parts.join('')
-      const name = (text: string) => (capitals ? text.toUpperCase() : text)
-      const lines = Object.entries(headers).map(([header, value]) => `${name(header)}: ${value}\r\n`)
-      const framingLine = {
-        sized: `${name('content-length')}: ${body.length}\r\n`,
-        chunked: `${name('transfer-encoding')}: chunked\r\n`,
-        none: '',
-      }[framing]
-      const chunksOfBody = parts.map((part) => `${part.length.toString(16)}${extension}\r\n${part}\r\n`).join('')
-      const content = framing === 'chunked' ? `${chunksOfBody}0\r\n${trailer}\r\n` : body
-      return {
-        wire: `${method} ${target} HTTP/1.1\r\n${name('host')}: a\r\n${lines.join('')}${framingLine}\r\n${content}`,
-        method,
-        target,
-        headers,
-        body,
-      }
+    .map(({ method, target, parts: { headers, body, header, rest } }) => {
+      return { wire: `${method} ${target} HTTP/1.1\r\n${header('host', 'a')}${rest}`, method, target, headers, body }
     })
 }
 

@@ -6,7 +6,7 @@ import { Client } from 'undici'
 import { HttpProtocolError } from '../../src/http1/headers.ts'
 import { ResponseReader } from '../../src/outbound/response-reader.ts'
 import { chunked, cuts } from '../support/chunks.ts'
-import { malformedMessages } from '../support/malformed-messages.ts'
+import { malformedMessages, messageParts, testRefusals } from '../support/http-messages.ts'
 
 describe('a response of an upstream', () => {
   test('is read the same however it is cut into pieces', () => {
@@ -65,16 +65,7 @@ describe('a response of an upstream', () => {
     'another protocol': 'ICY 200 OK\r\n\r\n',
     'a switch of protocols': 'HTTP/1.1 101 Switching Protocols\r\n\r\n',
   }
-  for (const [what, wire] of Object.entries(refused)) {
-    test(`with ${what} is refused, however it is cut`, () => {
-      fc.assert(
-        fc.property(cuts(), (fractions) => {
-          assert.throws(() => read(chunked(Buffer.from(wire, 'latin1'), fractions)), HttpProtocolError)
-        }),
-        { numRuns: 20 },
-      )
-    })
-  }
+  testRefusals(refused, read)
 })
 
 interface Seen {
@@ -112,39 +103,13 @@ interface Response {
 }
 
 function response({ endless = true }: { endless?: boolean } = {}): fc.Arbitrary<Response> {
-  const framings = endless ? (['sized', 'chunked', 'endless'] as const) : (['sized', 'chunked'] as const)
   return fc
     .record({
       status: fc.constantFrom(200, 201, 400, 404, 429, 500, 503),
-      headers: fc.dictionary(
-        fc.stringMatching(/^[a-z][a-z0-9!#$%&'*+.^_`|~-]{0,8}$/).map((name) => `x-${name}`),
-        fc.stringMatching(/^([!-~\xa1-\xff]([ \t!-~]{0,20}[!-~])?)?$/),
-        { maxKeys: 4 },
-      ),
-      parts: fc.array(fc.string({ unit: 'binary-ascii', minLength: 1, maxLength: 40 }), { maxLength: 12 }),
-      framing: fc.constantFrom(...framings),
-      extension: fc.constantFrom('', ';a=b', ';x="y"'),
-      trailer: fc.constantFrom('', 'x-sum: 1\r\n', 'a: b\r\nc: d\r\n'),
-      capitals: fc.boolean(),
+      parts: messageParts(endless ? ['sized', 'chunked', 'none'] : ['sized', 'chunked']),
     })
-    .map(({ status, headers, parts, framing, extension, trailer, capitals }) => {
-      const body = parts.join('')
-      const name = (text: string) => (capitals ? text.toUpperCase() : text)
-      const lines = Object.entries(headers).map(([header, value]) => `${name(header)}: ${value}\r\n`)
-      const framingLine = {
-        sized: `${name('content-length')}: ${body.length}\r\n`,
-        chunked: `${name('transfer-encoding')}: chunked\r\n`,
-        endless: '',
-      }[framing]
-      const hex = (part: string) => part.length.toString(16)
-      const chunksOfBody = parts.map((part) => `${hex(part)}${extension}\r\n${part}\r\n`).join('')
-      const content = framing === 'chunked' ? `${chunksOfBody}0\r\n${trailer}\r\n` : body
-      return {
-        wire: `HTTP/1.1 ${status} Some Reason\r\n${lines.join('')}${framingLine}\r\n${content}`,
-        status,
-        headers,
-        body,
-      }
+    .map(({ status, parts: { headers, body, rest } }) => {
+      return { wire: `HTTP/1.1 ${status} Some Reason\r\n${rest}`, status, headers, body }
     })
 }
 
