@@ -32,6 +32,12 @@ export interface ProtocolAnswer {
   body: string
 }
 
+interface Exchange {
+  head: RequestHead
+  request: InboundRequest
+  response: InboundResponse
+}
+
 /** What comes while a response is under way is a next request, or most of one: more is not read before its turn. */
 const aheadBytesMax = 64 * 1024
 /** How long a client may leave its side open after we have closed ours. */
@@ -42,9 +48,7 @@ export class InboundConnection implements RequestTaker, RequestSource, ResponseC
   readonly stream: Socket
   readonly #options: ConnectionOptions
   #reader = new RequestReader(this)
-  #head: RequestHead | null = null
-  #request: InboundRequest | null = null
-  #response: InboundResponse | null = null
+  #exchange: Exchange | null = null
   /** Came before its turn: pipelined requests. */
   #ahead: Buffer[] = []
   #aheadBytes = 0
@@ -60,7 +64,7 @@ export class InboundConnection implements RequestTaker, RequestSource, ResponseC
     this.#options = options
     this.#sinceMs = options.clock.monotonic()
     socket.on('data', (bytes: Buffer) => this.#received(bytes))
-    socket.on('drain', () => this.#response?.drained())
+    socket.on('drain', () => this.#exchange?.response.drained())
     socket.on('end', () => this.#clientEnded())
     // `close` follows.
     socket.on('error', () => {})
@@ -69,7 +73,7 @@ export class InboundConnection implements RequestTaker, RequestSource, ResponseC
 
   /** Nothing of a request has come, and nothing of a response is under way. */
   get isIdle(): boolean {
-    return this.#request === null && !this.#reader.hasBegun && !this.#isLingering
+    return this.#exchange === null && !this.#reader.hasBegun && !this.#isLingering
   }
 
   /** Sees to it that nobody holds the connection for ever. To be called now and then. */
@@ -84,19 +88,18 @@ export class InboundConnection implements RequestTaker, RequestSource, ResponseC
   }
 
   onHead(head: RequestHead): void {
-    this.#head = head
     this.#wasAskedForBody = head.headers['expect']?.toLowerCase() !== '100-continue'
-    this.#request = new InboundRequest(head, this)
-    this.#response = new InboundResponse(this)
-    this.#options.onRequest(this.#request, this.#response)
+    const exchange = { head, request: new InboundRequest(head, this), response: new InboundResponse(this, head) }
+    this.#exchange = exchange
+    this.#options.onRequest(exchange.request, exchange.response)
   }
 
   onData(chunk: Buffer): void {
-    this.#request?.take(chunk)
+    this.#exchange?.request.take(chunk)
   }
 
   onEnd(): void {
-    this.#request?.complete()
+    this.#exchange?.request.complete()
   }
 
   /** RFC 9110 §10.1.1. */
@@ -114,18 +117,10 @@ export class InboundConnection implements RequestTaker, RequestSource, ResponseC
     if (this.stream.isPaused()) this.stream.resume()
   }
 
-  get hasBody(): boolean {
-    return this.#head?.method !== 'HEAD'
-  }
-
-  get readsChunks(): boolean {
-    return this.#head?.readsChunks === true
-  }
-
   keepsAlive(): boolean {
     // A client that was never asked for its body may send it or not: what comes next cannot be told.
     const isBodyComing = this.#wasAskedForBody || this.#reader.isComplete
-    return this.#head?.keepsAlive === true && isBodyComing && this.#options.keepsConnections()
+    return this.#exchange?.head.keepsAlive === true && isBodyComing && this.#options.keepsConnections()
   }
 
   connectionHeaders(keepsAlive: boolean): string {
@@ -137,7 +132,7 @@ export class InboundConnection implements RequestTaker, RequestSource, ResponseC
   }
 
   ended(keepsAlive: boolean): void {
-    this.#request?.forget()
+    this.#exchange?.request.forget()
     if (keepsAlive) this.#advance()
     else this.#linger()
   }
@@ -163,11 +158,10 @@ export class InboundConnection implements RequestTaker, RequestSource, ResponseC
 
   /** Goes on to the next request once this one has been read and answered. */
   #advance(): void {
-    if (!this.#reader.isComplete || this.#response?.isOver !== true || this.#isLingering) return
+    if (!this.#reader.isComplete || this.#exchange?.response.isOver !== true || this.#isLingering) return
     const ahead = this.#ahead
     this.#reader = new RequestReader(this)
-    this.#request = null
-    this.#response = null
+    this.#exchange = null
     this.#ahead = []
     this.#aheadBytes = 0
     this.#hasServed = true
@@ -185,8 +179,9 @@ export class InboundConnection implements RequestTaker, RequestSource, ResponseC
 
   /** Whatever was under way ends here: where the next request would begin is not known. */
   #refuse(problem: ProtocolProblem): void {
-    if (this.#response === null || !this.#response.isStarted) this.#tell(problem)
-    else if (!this.#response.isOver) this.destroy()
+    const response = this.#exchange?.response
+    if (response?.isStarted !== true) this.#tell(problem)
+    else if (!response.isOver) this.destroy()
     this.#linger()
     this.#exchangeLost()
   }
@@ -211,7 +206,7 @@ export class InboundConnection implements RequestTaker, RequestSource, ResponseC
   }
 
   #exchangeLost(): void {
-    this.#response?.gone()
-    this.#request?.cutOff()
+    this.#exchange?.response.gone()
+    this.#exchange?.request.cutOff()
   }
 }

@@ -8,6 +8,8 @@ export interface RequestHead {
   /** The path and the query, as they were sent. */
   target: string
   headers: HeaderFields
+  /** In bytes; 0 where there is no body. */
+  bodyLength: number | 'chunked'
   /** HTTP/1.1, and not 1.0: the client reads chunks. */
   readsChunks: boolean
   /** Whether the client wants to send another request on the connection. */
@@ -82,7 +84,7 @@ export class RequestReader {
       throw new HttpProtocolError('The request must have one Host header.')
     }
     const keepsAlive = readsChunks ? !hasWord(connection, 'close') : hasWord(connection, 'keep-alive')
-    this.#taker.onHead({ method, target, headers, readsChunks, keepsAlive })
+    this.#taker.onHead({ method, target, headers, bodyLength: length, readsChunks, keepsAlive })
     return new BodyReader(length, (chunk) => this.#taker.onData(chunk))
   }
 }

@@ -18,6 +18,7 @@ export class InboundRequest {
   readonly method: RequestHead['method']
   readonly target: RequestHead['target']
   readonly headers: RequestHead['headers']
+  readonly #bodyLength: RequestHead['bodyLength']
   readonly #source: RequestSource
   #chunks: Buffer[] = []
   #length = 0
@@ -25,10 +26,11 @@ export class InboundRequest {
   #isForgotten = false
   #reading: { bytesMax: number; resolve: (body: Body) => void } | null = null
 
-  constructor({ method, target, headers }: RequestHead, source: RequestSource) {
+  constructor({ method, target, headers, bodyLength }: RequestHead, source: RequestSource) {
     this.method = method
     this.target = target
     this.headers = headers
+    this.#bodyLength = bodyLength
     this.#source = source
   }
 
@@ -39,7 +41,7 @@ export class InboundRequest {
   body({ bytesMax }: { bytesMax: number }): Promise<Body> {
     return new Promise((resolve) => {
       this.#reading = { bytesMax, resolve }
-      if (Number(this.headers['content-length'] ?? 0) > bytesMax) return this.#answerTooLarge()
+      if (this.#bodyLength !== 'chunked' && this.#bodyLength > bytesMax) return this.#answerTooLarge()
       if (this.#state === 'coming') this.#source.askForBody()
       this.#source.resume()
       this.#answerWhenKnown()

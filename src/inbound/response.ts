@@ -3,14 +3,11 @@ import { atEndOfTurn } from '../end-of-turn.ts'
 import type { HeaderList } from '../http1/headers.ts'
 import { responseHead } from '../http1/response-head.ts'
 import { lengthOf, writePieces } from '../http1/write-pieces.ts'
+import type { RequestHead } from './request-reader.ts'
 
 /** What the connection of a response knows and does. */
 export interface ResponseCarrier {
   readonly stream: Writable
-  /** False for the answer to HEAD. */
-  readonly hasBody: boolean
-  /** Whether the client reads chunks (HTTP/1.1). */
-  readonly readsChunks: boolean
   /** Asked when the head is written: whether another request may follow. */
   keepsAlive(): boolean
   /** The headers that say so, and the date. */
@@ -27,6 +24,9 @@ export interface ResponseCarrier {
  */
 export class InboundResponse {
   readonly #carrier: ResponseCarrier
+  /** False for the answer to HEAD. */
+  readonly #hasBody: boolean
+  readonly #readsChunks: boolean
   readonly #whenGone: (() => void)[] = []
   #whenDrained = (): void => {}
   #isGone = false
@@ -41,8 +41,10 @@ export class InboundResponse {
   #isFull = false
   #isScheduled = false
 
-  constructor(carrier: ResponseCarrier) {
+  constructor(carrier: ResponseCarrier, { method, readsChunks }: Pick<RequestHead, 'method' | 'readsChunks'>) {
     this.#carrier = carrier
+    this.#hasBody = method !== 'HEAD'
+    this.#readsChunks = readsChunks
   }
 
   get isStarted(): boolean {
@@ -71,13 +73,16 @@ export class InboundResponse {
 
   /** Sends the head. `bodyLength` in bytes; null where it is not known yet. */
   start(status: number, headers: HeaderList, { bodyLength }: { bodyLength: number | null }): void {
-    const { hasBody, readsChunks } = this.#carrier
-    const isEndless = bodyLength === null && !readsChunks
+    const isEndless = bodyLength === null && !this.#readsChunks
     this.#isStarted = true
-    this.#isChunked = bodyLength === null && readsChunks && hasBody
+    this.#isChunked = bodyLength === null && this.#readsChunks && this.#hasBody
     this.#keepsAlive = this.#carrier.keepsAlive() && !isEndless
     const framing =
-      bodyLength !== null ? `content-length: ${bodyLength}\r\n` : readsChunks ? 'transfer-encoding: chunked\r\n' : ''
+      bodyLength !== null
+        ? `content-length: ${bodyLength}\r\n`
+        : this.#readsChunks
+          ? 'transfer-encoding: chunked\r\n'
+          : ''
     this.#head = responseHead(status, headers, this.#carrier.connectionHeaders(this.#keepsAlive) + framing)
     this.#schedule()
   }
@@ -85,7 +90,7 @@ export class InboundResponse {
   /** False when the client reads more slowly than this is written: wait for `onDrain` before writing on. */
   write(bytes: Buffer): boolean {
     if (this.#isGone) return true
-    if (this.#carrier.hasBody) this.#body.push(bytes)
+    if (this.#hasBody) this.#body.push(bytes)
     this.#schedule()
     const { writableLength, writableHighWaterMark } = this.#carrier.stream
     this.#isFull = writableLength + lengthOf(this.#body) > writableHighWaterMark
