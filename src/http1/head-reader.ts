@@ -11,24 +11,26 @@ export class HeadReader {
   }
 
   /**
-   * Reads on in `bytes` from `start`. Answers with the head's lines, and where the bytes go on after it; with null
-   * where its end is still to come. Throws `HeadTooLongError`, and `HttpProtocolError` where lines end in anything
-   * but CRLF.
+   * Reads on in `bytes` from `start`. Answers with the head's lines, each with its CRLF, and where the bytes go on after
+   * them and the empty line; with null where that is still to come. Throws `HeadTooLongError`, and `HttpProtocolError`
+   * where lines end in anything else or have other control characters than tabs.
    */
-  read(bytes: Buffer, start: number): { lines: string[]; end: number } | null {
+  read(bytes: Buffer, start: number): { lines: string; end: number } | null {
     const known = this.#begun.length
-    // Most of a long body is not looked at.
-    const text = this.#begun + bytes.toString('latin1', start, start + this.#lengthMax + endMark.length)
-    const end = text.indexOf(endMark, Math.max(0, known - 3))
-    if ((end === -1 ? text.length : end) > this.#lengthMax) throw new HeadTooLongError()
-    if (end === -1) {
-      if (/[^\r]\n/.test(text.slice(Math.max(0, known - 1))))
-        throw new HttpProtocolError('A line of the head has no carriage return.')
-      this.#begun = text
-      return null
+    // Most heads are short, and most of a long body is not looked at.
+    let text = this.#begun + bytes.toString('latin1', start, start + usualLength)
+    let end = text.indexOf(endMark, Math.max(0, known - 3))
+    if (end === -1 && bytes.length > start + usualLength) {
+      text = this.#begun + bytes.toString('latin1', start, start + this.#lengthMax + endMark.length)
+      end = text.indexOf(endMark, Math.max(0, known - 3))
     }
-    this.#begun = ''
-    return { lines: text.slice(0, end).split('\r\n'), end: start + end + endMark.length - known }
+    if ((end === -1 ? text.length : end) > this.#lengthMax) throw new HeadTooLongError()
+    const lines = end === -1 ? text : text.slice(0, end + lineEnd.length)
+    if (notInLines.test(lines.slice(Math.max(0, known - 1)))) {
+      throw new HttpProtocolError('The head has a control character, or a line that does not end in CRLF.')
+    }
+    this.#begun = end === -1 ? text : ''
+    return end === -1 ? null : { lines, end: start + end + endMark.length - known }
   }
 
   get hasBegun(): boolean {
@@ -36,7 +38,10 @@ export class HeadReader {
   }
 }
 
-const endMark = '\r\n\r\n'
+export const lineEnd = '\r\n'
+const endMark = lineEnd + lineEnd
+const usualLength = 1_024
+const notInLines = /[^\t\r\n\x20-\x7e\x80-\xff]|\r[^\n]|[^\r]\n/
 
 export class HeadTooLongError extends HttpProtocolError {
   constructor() {

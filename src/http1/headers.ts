@@ -12,19 +12,18 @@ export type HeaderFields = Readonly<Record<string, string | undefined>>
 /** Names and values in turn, to be written. */
 export type HeaderList = readonly string[]
 
-const controlCharacter = /[^\t\x20-\x7e\x80-\xff]/
-
 /**
- * Reads the lines of a head that follow its first one (RFC 9112 §5): no space before the colon, and no line that goes on
- * in the next one. Throws `HttpProtocolError`.
+ * Reads the lines of a head from `start` on, each of which ends in CRLF (RFC 9112 §5): no space before the colon, and no
+ * line that goes on in the next one. Throws `HttpProtocolError`.
  */
-export function readHeaders(lines: readonly string[]): HeaderFields {
+export function readHeaders(lines: string, start: number): HeaderFields {
   const headers: Record<string, string> = Object.create(null)
-  for (const line of lines) {
-    const colon = line.indexOf(':')
-    const name = fieldName(line.slice(0, Math.max(0, colon)))
-    const value = withoutBlanks(line, colon + 1)
-    if (name === null || controlCharacter.test(value)) throw new HttpProtocolError('A header is not valid.')
+  for (let at = start, end = 0; at < lines.length; at = end + 2) {
+    end = lines.indexOf('\r\n', at)
+    const colon = lines.indexOf(':', at)
+    const name = colon === -1 ? null : fieldName(lines.slice(at, colon))
+    if (name === null) throw new HttpProtocolError('A header is not valid.')
+    const value = withoutBlanks(lines, { start: colon + 1, end })
     const earlier = headers[name]
     headers[name] = earlier === undefined ? value : `${earlier}, ${value}`
   }
@@ -56,18 +55,20 @@ function fieldName(spelled: string): string | null {
   return /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/.test(spelled) ? spelled.toLowerCase() : null
 }
 
-/** A value from `start` on. `trim` would take more than the RFC lets go. */
-function withoutBlanks(line: string, start: number): string {
+/** `trim` would take more than the RFC lets go. */
+function withoutBlanks(text: string, { start, end }: { start: number; end: number }): string {
   let from = start
-  let to = line.length
-  while (isBlank(line.charCodeAt(from))) from++
-  while (to > from && isBlank(line.charCodeAt(to - 1))) to--
-  return line.slice(from, to)
+  let to = end
+  while (isBlank(text.charCodeAt(from))) from++
+  while (to > from && isBlank(text.charCodeAt(to - 1))) to--
+  return text.slice(from, to)
 }
 
 function isBlank(character: number): boolean {
   return character === 0x20 || character === 0x09
 }
+
+const controlCharacter = /[^\t\x20-\x7e\x80-\xff]/
 
 /** Writes a head's lines after its first one. Throws where a value could be read as more than one header. */
 export function headerLines(headers: HeaderList): string {

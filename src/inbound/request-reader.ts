@@ -70,11 +70,11 @@ export class RequestReader {
     return this.#body?.isComplete === true
   }
 
-  #takeHead([requestLine = '', ...lines]: readonly string[]): BodyReader {
-    const match = requestLinePattern.exec(requestLine)
+  #takeHead(lines: string): BodyReader {
+    const match = requestLinePattern.exec(lines)
     if (match === null) throw new HttpProtocolError('The request does not begin with a request line of HTTP/1.')
-    const [, method = '', target = '', minorVersion] = match
-    const headers = readHeaders(lines)
+    const [requestLine, method = '', target = '', minorVersion] = match
+    const headers = readHeaders(lines, requestLine.length)
     const readsChunks = minorVersion === '1'
     const length = bodyLength(headers) ?? 0
     if (length === 'chunked' && !readsChunks) throw new HttpProtocolError('HTTP/1.0 knows no transfer encoding.')
@@ -89,7 +89,7 @@ export class RequestReader {
   }
 }
 
-const requestLinePattern = /^([!#$%&'*+\-.^_`|~0-9A-Za-z]+) ([\x21-\x7e\x80-\xff]+) HTTP\/1\.([01])$/
+const requestLinePattern = /^([!#$%&'*+\-.^_`|~0-9A-Za-z]+) ([\x21-\x7e\x80-\xff]+) HTTP\/1\.([01])\r\n/
 
 /** RFC 9112 §2.2: some clients send an empty line after a body. */
 function emptyLinesEnd(bytes: Buffer): number {

@@ -1,5 +1,5 @@
 import type { Socket } from 'node:net'
-import type { Clock } from '../clock.ts'
+import type { Clock, Timer } from '../clock.ts'
 import { OutboundCall, type OutboundHandler } from './call.ts'
 import { Connection, type OutboundRequest } from './connection.ts'
 
@@ -10,6 +10,9 @@ export interface ConnectionPoolOptions {
   firstByteTimeoutMs: number
   idleTimeoutMs: number
 }
+
+/** How often deadlines are looked at, at least. A timer for each of them would take 1.5 µs of a request. */
+const checkEveryMsMax = 1_000
 
 /** Many servers close after 5 s without saying so. A request that meets the closing fails. */
 const keepAliveMsDefault = 4_000
@@ -30,10 +33,12 @@ export class ConnectionPool {
   readonly #options: ConnectionPoolOptions
   readonly #free = new Map<string, FreeConnection[]>()
   readonly #open = new Set<Connection>()
+  #nextCheck: Timer
   #isClosed = false
 
   constructor(options: ConnectionPoolOptions) {
     this.#options = options
+    this.#nextCheck = this.#scheduleCheck()
   }
 
   /** Never throws: the handler hears of every failure. */
@@ -48,7 +53,18 @@ export class ConnectionPool {
   /** Closes all connections; requests under way fail. */
   close(): void {
     this.#isClosed = true
+    this.#nextCheck.cancel()
     for (const connection of this.#open) connection.destroy()
+  }
+
+  #scheduleCheck(): Timer {
+    const { clock, firstByteTimeoutMs, idleTimeoutMs } = this.#options
+    const everyMs = Math.min(firstByteTimeoutMs / 8, idleTimeoutMs / 8, checkEveryMsMax)
+    return clock.after(everyMs, () => {
+      const nowMs = clock.monotonic()
+      for (const connection of this.#open) connection.checkDeadline(nowMs)
+      this.#nextCheck = this.#scheduleCheck()
+    })
   }
 
   #connect(request: OutboundRequest, call: OutboundCall): void {

@@ -37,7 +37,11 @@ export class Connection implements Carrier, ResponseTaker {
   readonly #options: ConnectionOptions
   #call: OutboundCall | null = null
   #reader: ResponseReader | null = null
-  #timeoutMs = 0
+  /** How long the other side may be silent, from when it was last seen not to be. */
+  #allowedMs = 0
+  #silentSinceMs = 0
+  /** Since `checkDeadline` last looked. */
+  #hasSpoken = true
   #isPaused = false
   /** The request is written at the end of the turn. */
   #isUnsent = false
@@ -48,7 +52,6 @@ export class Connection implements Carrier, ResponseTaker {
     this.#options = options
     socket.on('data', (bytes: Buffer) => this.#read(bytes))
     socket.on('end', () => this.#reader?.finish())
-    socket.on('timeout', () => this.#timedOut())
     socket.on('error', (error) => {
       this.#failure ??= error
     })
@@ -73,7 +76,8 @@ export class Connection implements Carrier, ResponseTaker {
     this.#call = call
     this.#reader = new ResponseReader(this)
     call.carriedBy(this)
-    this.#allowSilence(this.#options.firstByteTimeoutMs)
+    this.#allowedMs = this.#options.firstByteTimeoutMs
+    this.#hasSpoken = true
     this.#isUnsent = true
     atEndOfTurn(() => {
       this.#isUnsent = false
@@ -90,8 +94,18 @@ export class Connection implements Carrier, ResponseTaker {
     if (!this.#isPaused) return
     this.#isPaused = false
     // The time in which nobody read is not the other side's.
-    this.#socket.setTimeout(this.#timeoutMs)
+    this.#hasSpoken = true
     this.#socket.resume()
+  }
+
+  /** Gives up a call whose server says nothing. To be called now and then: it takes two looks to see a silence. */
+  checkDeadline(nowMs: number): void {
+    if (this.#hasSpoken || this.#isPaused) {
+      this.#hasSpoken = false
+      this.#silentSinceMs = nowMs
+    } else if (this.#call !== null && nowMs - this.#silentSinceMs >= this.#allowedMs) {
+      this.#fail(new OutboundTimeoutError())
+    }
   }
 
   destroy(): void {
@@ -121,7 +135,8 @@ export class Connection implements Carrier, ResponseTaker {
   #read(bytes: Buffer): void {
     // What nobody asked for is no response.
     if (this.#call === null) return void this.destroy()
-    this.#allowSilence(this.#options.idleTimeoutMs)
+    this.#allowedMs = this.#options.idleTimeoutMs
+    this.#hasSpoken = true
     try {
       this.#reader?.push(bytes)
     } catch (cause) {
@@ -129,22 +144,11 @@ export class Connection implements Carrier, ResponseTaker {
     }
   }
 
-  #timedOut(): void {
-    if (!this.#isPaused) this.#fail(new OutboundTimeoutError())
-  }
-
   #fail(cause: Error): void {
     const call = this.#call
     this.#call = null
     this.destroy()
     call?.failed(cause)
-  }
-
-  /** For so long, from the last byte on; a server that says nothing for longer has failed. */
-  #allowSilence(timeoutMs: number): void {
-    if (this.#timeoutMs === timeoutMs) return
-    this.#timeoutMs = timeoutMs
-    this.#socket.setTimeout(timeoutMs)
   }
 }
 

@@ -70,11 +70,11 @@ export class ResponseReader {
   }
 
   /** Answers with null where the response itself is still to come. */
-  #takeHead([statusLine = '', ...lines]: readonly string[]): BodyReader | null {
-    const match = /^HTTP\/1\.([01]) ([1-9]\d\d)(?: |$)/.exec(statusLine)
+  #takeHead(lines: string): BodyReader | null {
+    const match = /^HTTP\/1\.([01]) ([1-9]\d\d)(?: .*)?\r\n/.exec(lines)
     if (match === null) throw new HttpProtocolError('The response does not begin with a status line of HTTP/1.')
     const status = Number(match[2])
-    const headers = readHeaders(lines)
+    const headers = readHeaders(lines, match[0].length)
     if (status < 200) {
       this.#interimResponses += 1
       const isTooMuch = status === 101 || this.#interimResponses > interimResponsesMax

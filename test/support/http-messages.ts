@@ -30,8 +30,10 @@ export function messageParts(framings: readonly Framing[]): fc.Arbitrary<Message
       extension: fc.constantFrom('', ';a=b', ';x="y"'),
       trailer: fc.constantFrom('', 'x-sum: 1\r\n', 'a: b\r\nc: d\r\n'),
       capitals: fc.boolean(),
+      longHeader: fc.constantFrom({}, {}, {}, { 'x-long': 'x'.repeat(2_000) }),
     })
-    .map(({ headers, parts, framing, extension, trailer, capitals }) => {
+    .map(({ parts, framing, extension, trailer, capitals, ...given }) => {
+      const headers = { ...given.headers, ...given.longHeader }
       const body = framing === 'empty' ? '' : parts.join('')
       const header = (name: string, value: string) => `${capitals ? name.toUpperCase() : name}: ${value}\r\n`
       const lines = Object.entries(headers).map(([name, value]) => header(name, value))
@@ -72,6 +74,7 @@ export function malformedMessages(head: string): Record<string, string> {
     'a header that goes on in the next line': `${head}x-a: 1\r\n x-b: 2\r\n\r\n`,
     'a space before the colon': `${head}content-length : 2\r\n\r\nok`,
     'a line feed alone': `${head}x-a: 1\ncontent-length: 2\r\n\r\nok`,
+    'a carriage return alone': `${head}x-a: 1\rcontent-length: 2\r\n\r\nok`,
     'a NUL in a header': `${head}x-a: \0\r\n\r\n`,
     'a chunk without a size': `${chunks}\r\nok\r\n`,
     'a size that is no number': `${chunks}0x2\r\nok\r\n`,
