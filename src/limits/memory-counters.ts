@@ -73,11 +73,9 @@ class InMemory implements MemoryCounters {
 
   async settle({ id }: Hold, tokens: number): Promise<void> {
     assertCountable(tokens)
-    const now = this.#now()
     const live = this.#leases.takeLive(id)
-    if (live !== null) giveBackAll(live, now)
     const claim = live ?? this.#leases.takeEnded(id)
-    if (claim !== null) settleAll(claim, tokens, now)
+    if (claim !== null) settleAll(claim, { tokens, isHeld: live !== null }, this.#now())
   }
 
   async release({ id }: Hold): Promise<void> {
@@ -193,11 +191,17 @@ function giveBackAll({ parts, admittedMs }: Claim, { monotonicMs }: Now): void {
   for (const { counter, amount } of parts) counter.count(-amount, admittedMs, monotonicMs)
 }
 
-function settleAll({ parts, admittedMs }: Claim, tokens: number, { monotonicMs }: Now): void {
-  for (const { bucket, counter } of parts) {
-    const amount = bucket.type === 'REQUEST' ? 1 : tokens
-    counter.count(amount, admittedMs, monotonicMs)
-    if (counter instanceof DayCounter) counter.settled += amount
+/** Puts what was used in the place of what was taken, which is still held or has been given back. */
+function settleAll(
+  { parts, admittedMs }: Claim,
+  { tokens, isHeld }: { tokens: number; isHeld: boolean },
+  { monotonicMs }: Now,
+): void {
+  for (const { bucket, counter, amount } of parts) {
+    const used = bucket.type === 'REQUEST' ? 1 : tokens
+    const change = used - (isHeld ? amount : 0)
+    if (change !== 0) counter.count(change, admittedMs, monotonicMs)
+    if (counter instanceof DayCounter) counter.settled += used
   }
 }
 
