@@ -12,6 +12,7 @@ import { embeddedDatabasePath } from '../../src/storage/open-database.ts'
 import { engine, openTestDatabase } from '../support/database-backends.ts'
 import { assertSoundRecord, dailyUsageOf, recordOf } from './record-of.ts'
 import { sampleEvent, sampleEvents, workspaceKeyEvent } from './sample-event.ts'
+import { stretchOf } from './stretch-of.ts'
 import { temporaryFolder } from './temporary-folder.ts'
 
 interface Written extends AsyncDisposable {
@@ -44,7 +45,10 @@ for (const { name, open } of engine === 'sqlite' ? [thisThread, ownThread] : [th
       const parts = opened.move()
       return {
         database,
-        write: (events) => writer.write(events.map(eventText)),
+        async write(events) {
+          const { workspaceIds } = await writer.write(stretchOf(folder.path, events.map(eventText)))
+          return workspaceIds
+        },
         [Symbol.asyncDispose]: () => parts.disposeAsync(),
       }
     }
@@ -219,10 +223,10 @@ test('a thread that cannot open its database fails the write; the next write sta
   using folder = temporaryFolder()
   const path = join(folder.path, 'later', 'tollgate.db')
   await using thread = openLedgerThread({ path })
-  const texts = sampleEvents(3).map(eventText)
-  await assert.rejects(thread.write(texts), /ENOENT/)
+  const stretch = stretchOf(folder.path, sampleEvents(3).map(eventText))
+  await assert.rejects(thread.write(stretch), /ENOENT/)
   mkdirSync(dirname(path))
   await using database = await openEmbeddedDatabase(path)
-  assert.deepEqual(await thread.write(texts), ['workspace-a'])
+  assert.deepEqual((await thread.write(stretch)).workspaceIds, ['workspace-a'])
   assert.equal((await recordOf(database)).length, 3)
 })
