@@ -5,7 +5,10 @@ export interface JournalStretch {
   /** The segment's number and file. */
   segment: number
   path: string
-  /** The offset at which its first record begins, and that at which its last one ends: what is behind came later. */
+  /**
+   * The offsets at which its first record begins and its last one ends. What is behind may be a write that failed,
+   * which is cut off again: nobody reads that.
+   */
   from: number
   to: number
   /** So many events were counted in it. */
