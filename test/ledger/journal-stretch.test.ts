@@ -28,6 +28,12 @@ function openSegments({ segmentBytesMax = 1_000_000 } = {}): Opened {
   return { segments, path: `${stem}.00000001.log`, logged, [Symbol.dispose]: () => folder[Symbol.dispose]() }
 }
 
+/** The journal of which `path` is the first segment, as the next start has it. */
+function openAnew(path: string): JournalSegments {
+  const stem = path.replace('.00000001.log', '')
+  return new JournalSegments({ stem, segmentBytesMax: 1_000_000, log: openLog({ level: 'silent' }) })
+}
+
 function oldestOf(segments: JournalSegments, eventsMax = 1_000): JournalStretch {
   const [oldest] = segments.stretches(eventsMax)
   assert.ok(oldest !== undefined)
@@ -113,8 +119,7 @@ test('segments that hold nothing but removals are passed by, before a restart an
   }
   segments.append(['["later"]'], 'normal')
   assert.deepEqual(textsIn(segments), ['["e"]', '["later"]'])
-  const log = openLog({ level: 'silent' })
-  const next = new JournalSegments({ stem: path.replace('.00000001.log', ''), segmentBytesMax: 1, log })
+  const next = openAnew(path)
   assert.deepEqual(takeTexts(next), ['["e"]', '["later"]'])
   assert.equal(next.depth, 0)
   assert.deepEqual(next.stretches(10), [])
@@ -157,6 +162,20 @@ test('what is appended behind a record that has lost its line ends is shipped', 
   segments.append(['["later"]'], 'normal')
   assert.equal(segments.depth, 1)
   assert.deepEqual(takeTexts(segments), ['["later"]'])
+})
+
+test('a damaged record counts as an event until it has been passed over, before a restart and after it', () => {
+  using opened = openSegments()
+  const { segments, path } = opened
+  segments.append(texts, 'normal')
+  writeFileSync(path, readFileSync(path, 'utf8').replace('"b"', '"x"'))
+  assert.equal(segments.depth, 5)
+  assert.deepEqual(takeTexts(segments, 1), texts.slice(0, 1))
+  for (const counting of [openAnew(path), segments]) {
+    assert.equal(counting.depth, 4)
+    assert.deepEqual(takeTexts(counting, 2), texts.slice(2, 4))
+    assert.equal(counting.depth, 1)
+  }
 })
 
 test('damage that makes more records than there were hides no event behind it', () => {
