@@ -15,7 +15,7 @@ export type JournalRecord =
   | { kind: 'removal'; place: SegmentPlace; end: number }
   /** Something has changed the line since it was written. */
   | { kind: 'damaged'; end: number }
-  /** So many bytes without a line end are the last: their writer was killed, and promised nobody what they say. */
+  /** The last so many bytes have no line end, or are not there. Their writer was killed, and promised nobody more. */
   | { kind: 'torn'; bytes: number }
 
 /** The line of an event in the form of `eventText`: JSON, which has no line end in it. */
@@ -55,7 +55,7 @@ export function* readRecords(path: string, { from, to }: { from: number; to: num
       yield* recordsIn(piece.subarray(0, lineBytes), offset)
       offset += lineBytes
       const isLast = piece.length < bytesMax
-      if (isLast && lineBytes < piece.length) yield { kind: 'torn', bytes: piece.length - lineBytes }
+      if (isLast && offset < to) yield { kind: 'torn', bytes: to - offset }
       if (isLast) return
       bytesMax = lineBytes === 0 ? bytesMax * 2 : pieceBytes
     }

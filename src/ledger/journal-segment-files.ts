@@ -7,7 +7,7 @@ export function segmentFile(stem: string, number: number): { number: number; pat
   return { number, path: `${stem}.${String(number).padStart(8, '0')}.log` }
 }
 
-/** The segments that are there, oldest first, and a number above theirs and those of their copies. */
+/** The segments that are there, oldest first, their events not counted; and a number above theirs and their copies'. */
 export function presentSegments(stem: string): { segments: Segment[]; nextNumber: number } {
   const folder = dirname(stem)
   const pattern = new RegExp(`^${RegExp.escape(basename(stem))}\\.(\\d{8,})\\.log(\\.damaged)?$`)
@@ -16,7 +16,7 @@ export function presentSegments(stem: string): { segments: Segment[]; nextNumber
   const segments = names
     .filter((name) => !name.endsWith(damagedEnding))
     .map((name) => join(folder, name))
-    .map((path) => ({ number: numberOf(basename(path)), path, bytes: statSync(path).size }))
+    .map((path) => ({ number: numberOf(basename(path)), path, bytes: statSync(path).size, events: 0 }))
   return {
     segments: segments.sort((one, other) => one.number - other.number),
     nextNumber: Math.max(0, ...names.map(numberOf)) + 1,

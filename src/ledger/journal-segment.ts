@@ -7,6 +7,8 @@ export interface Segment {
   readonly path: string
   /** So many bytes of it are good: what is behind them was never promised to anybody. */
   bytes: number
+  /** So many events in it have not been removed. Damaged ones are among them until a reading has passed over them. */
+  events: number
 }
 
 /** A segment that this process writes to. */
@@ -27,6 +29,7 @@ class SegmentFile implements GrowingSegment {
   readonly number: number
   readonly path: string
   bytes = 0
+  events = 0
   /** Null once it is closed. */
   #file: number | null
   #isInFolder = false

@@ -3,19 +3,7 @@ import type { Log } from '../log.ts'
 import { eventRecord, readRecords, removalRecord, type SegmentPlace } from './journal-record.ts'
 import { beginSegment, type GrowingSegment, type Segment } from './journal-segment.ts'
 import { copyOfDamaged, presentSegments, segmentFile } from './journal-segment-files.ts'
-
-/** Where an event begins, and its number. Numbers ascend by one, and begin anew with each opening. */
-export interface JournalPlace extends SegmentPlace {
-  id: number
-}
-
-/** The oldest events of a journal, as they were read together. */
-export interface JournalBatch {
-  /** Oldest first; `eventOfText` reads them. */
-  texts: string[]
-  /** Where the next ones begin. */
-  end: JournalPlace
-}
+import type { JournalStretch, StretchReading } from './journal-stretch.ts'
 
 export interface JournalSegmentsOptions {
   /** The path of the segments' files without number and ending: `.tollgate/journal`. */
@@ -34,8 +22,10 @@ export interface JournalSegmentsOptions {
  *   written behind a record that a kill, a power cut or a full disk has torn.
  * - A segment begins with the place of the oldest event: the newest segment knows it without those before.
  * - A write that failed is cut off again. Where that fails too, the segment is left as it is and the next one begun.
+ * - Who ships events reads them himself, a stretch at a time: bytes that are committed, and neither change nor
+ *   go away until he says that he has read them.
  * - A record that does not fit its checksum is passed over. Its segment is copied, and the log says so.
- * - In memory are names, sizes and one place, however many events wait.
+ * - In memory are names, sizes, counts and one place, however many events wait.
  */
 export class JournalSegments {
   readonly #options: JournalSegmentsOptions
@@ -44,8 +34,8 @@ export class JournalSegments {
   /** The last of the segments, once there is one of this opening. */
   #growing: GrowingSegment | null = null
   #nextNumber: number
-  #oldest: JournalPlace
-  #nextId = 1
+  /** The ledger has everything before it. */
+  #oldest: SegmentPlace
   readonly #damaged = new Set<Segment>()
   #deletions: Promise<unknown> = Promise.resolve()
 
@@ -54,45 +44,44 @@ export class JournalSegments {
     const { segments, nextNumber } = presentSegments(options.stem)
     this.#segments = segments
     this.#nextNumber = nextNumber
-    const oldest = removedPlace(this.#segments) ?? { segment: 0, offset: 0 }
-    this.#oldest = { ...oldest, id: this.#nextId }
+    this.#oldest = removedPlace(this.#segments) ?? { segment: 0, offset: 0 }
     this.#deleteRemoved()
-    for (const { end } of this.#unremoved()) this.#nextId = end.id
+    for (const segment of this.#segments) this.#count(segment)
   }
 
-  /** How many events have not been removed. Damaged ones are among them until a reading has passed over them. */
+  /** How many events have not been removed. */
   get depth(): number {
-    return this.#nextId - this.#oldest.id
+    return this.#segments.reduce((sum, { events }) => sum + events, 0)
   }
 
   /** Adds all of `texts`, or throws having added none. They survive a killed process or, with full, a power cut. */
   append(texts: readonly string[], sync: 'normal' | 'full'): void {
     let records = ''
     for (const text of texts) records += eventRecord(text)
-    this.#write(records, sync)
-    this.#nextId += texts.length
+    this.#write(records, sync).events += texts.length
   }
 
-  /** The oldest `max`, or all. */
-  read(max: number): JournalBatch {
-    const texts: string[] = []
-    let end = this.#oldest
-    for (const entry of this.#unremoved()) {
-      if (entry.text !== null) texts.push(entry.text)
-      end = entry.end
-      if (texts.length === max) return { texts, end }
-    }
-    // That is all, even where damage to line ends has made them more or fewer than were counted before.
-    this.#nextId = end.id
-    return { texts, end }
+  /** All events that are there now, oldest first: a stretch for each segment that has any. */
+  stretches(eventsMax: number): JournalStretch[] {
+    const holding = this.#segments.filter(({ events }) => events > 0)
+    return holding.map((segment) => {
+      const { number, path, bytes, events } = segment
+      return { segment: number, path, from: this.#beginning(segment), to: bytes, events, eventsMax }
+    })
   }
 
-  /** Removes what is before `place`. It does not wait for the disk: after a power cut, some may come back. */
-  remove(place: JournalPlace): void {
-    if (place.id <= this.#oldest.id) return
-    this.#oldest = place
+  /**
+   * Removes what has been read of the oldest stretch; of another, or one that has been removed before, nothing. It does
+   * not wait for the disk: after a power cut, some may come back.
+   */
+  remove(stretch: JournalStretch, { left, damagedAt }: StretchReading): void {
+    const oldest = this.#segments.find(({ events }) => events > 0)
+    if (oldest?.number !== stretch.segment || this.#beginning(oldest) !== stretch.from) return
+    if (damagedAt !== null) this.#keepDamaged(oldest, damagedAt)
+    oldest.events -= stretch.events - (left?.events ?? 0)
+    this.#oldest = { segment: stretch.segment, offset: left?.from ?? stretch.to }
     try {
-      this.#write(removalRecord(place), 'normal')
+      this.#write(removalRecord(this.#oldest), 'normal')
     } catch {
       // A full disk must not keep segments from being deleted. The next removal will say this one too.
     }
@@ -108,25 +97,23 @@ export class JournalSegments {
     for (const segment of this.#segments) await this.#delete(segment)
   }
 
-  /** The events, oldest first, and where the next one begins. A damaged one has no text. */
-  *#unremoved(): Generator<{ text: string | null; end: JournalPlace }> {
-    let { id } = this.#oldest
-    for (const segment of this.#segments) {
-      const from = segment.number === this.#oldest.segment ? this.#oldest.offset : 0
-      for (const record of readRecords(segment.path, { from, to: segment.bytes })) {
-        if (record.kind === 'torn') this.#leaveOut(segment, record.bytes)
-        if (record.kind === 'damaged') this.#keepDamaged(segment, record.end)
-        if (record.kind === 'torn' || record.kind === 'removal') continue
-        id += 1
-        const text = record.kind === 'event' ? record.text : null
-        yield { text, end: { id, segment: segment.number, offset: record.end } }
-      }
+  /** The offset at which what has not been removed of the segment begins. */
+  #beginning({ number }: Segment): number {
+    return number === this.#oldest.segment ? this.#oldest.offset : 0
+  }
+
+  #count(segment: Segment): void {
+    for (const record of readRecords(segment.path, { from: this.#beginning(segment), to: segment.bytes })) {
+      if (record.kind === 'torn') this.#leaveOut(segment, record.bytes)
+      if (record.kind === 'damaged') this.#keepDamaged(segment, record.end)
+      if (record.kind === 'event' || record.kind === 'damaged') segment.events += 1
     }
   }
 
-  #write(records: string, sync: 'normal' | 'full'): void {
+  #write(records: string, sync: 'normal' | 'full'): Segment {
     const segment = this.#growingSegment()
     segment.write(segment.bytes === 0 ? removalRecord(this.#oldest) + records : records, sync)
+    return segment
   }
 
   #growingSegment(): GrowingSegment {

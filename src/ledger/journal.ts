@@ -5,7 +5,8 @@ import type { Metrics } from '../metrics.ts'
 import type { BillingEvent } from './billing-event.ts'
 import { eventText } from './event-text.ts'
 import { holdJournalLock, type JournalLock } from './journal-lock.ts'
-import { type JournalBatch, JournalSegments } from './journal-segments.ts'
+import { JournalSegments } from './journal-segments.ts'
+import type { JournalStretch, StretchReading } from './journal-stretch.ts'
 
 /** The events of this process that the ledger does not have yet: files of its own on the local disk. */
 export interface Journal extends AsyncDisposable {
@@ -15,10 +16,13 @@ export interface Journal extends AsyncDisposable {
    * event whose token counts are none.
    */
   append(event: BillingEvent): Promise<void>
-  /** The oldest `max` events, or all. They stay until they are removed. */
-  read(max: number): JournalBatch
-  /** Removes the events of `batch`, and all that are older. */
-  remove(batch: JournalBatch): void
+  /**
+   * Where the events are that it holds now, oldest first, to be read `eventsMax` at a time (`readStretch`). They stay
+   * until they are removed.
+   */
+  stretches(eventsMax: number): JournalStretch[]
+  /** Removes what has been read of the oldest stretch; of another, or one that has been removed before, nothing. */
+  remove(stretch: JournalStretch, reading: StretchReading): void
   /** How many events the journal holds. */
   depth(): number
   /** Calls `listener` after each commit of appended events. */
@@ -102,14 +106,14 @@ class SegmentedJournal implements Journal {
     await this.#commit.done.promise
   }
 
-  read(max: number): JournalBatch {
+  stretches(eventsMax: number): JournalStretch[] {
     this.#assertOpen()
-    return this.#parts.segments.read(max)
+    return this.#parts.segments.stretches(eventsMax)
   }
 
-  remove({ end }: JournalBatch): void {
+  remove(stretch: JournalStretch, reading: StretchReading): void {
     this.#assertOpen()
-    this.#parts.segments.remove(end)
+    this.#parts.segments.remove(stretch, reading)
     this.#depthChanged()
   }
 

@@ -2,11 +2,12 @@ import { type MessagePort, parentPort, workerData } from 'node:worker_threads'
 import { Database } from '../storage/database.ts'
 import { openSqliteFile } from '../storage/sqlite.ts'
 import { nodeSqliteDialect } from '../storage/sqlite-dialect.ts'
+import type { JournalStretch } from './journal-stretch.ts'
 import { openLedger } from './ledger.ts'
 import type { LedgerThreadAnswer, LedgerThreadMessage } from './ledger-thread.ts'
 import { type LedgerWriter, ledgerWriter } from './ledger-writer.ts'
 
-/** The thread behind `openLedgerThread`: each message is a batch of events to write, one after the other. */
+/** The thread behind `openLedgerThread`: each message says where the events of a write are, one write after the other. */
 function serveWrites(port: MessagePort, path: string): void {
   const database = new Database(nodeSqliteDialect(openSqliteFile(path, { synchronous: 'full' })))
   const writer = ledgerWriter(openLedger({ database }))
@@ -20,9 +21,9 @@ function serveWrites(port: MessagePort, path: string): void {
   })
 }
 
-async function answer(writer: LedgerWriter, texts: readonly string[]): Promise<LedgerThreadAnswer> {
+async function answer(writer: LedgerWriter, stretch: JournalStretch): Promise<LedgerThreadAnswer> {
   try {
-    return { written: await writer.write(texts) }
+    return { written: await writer.write(stretch) }
   } catch (error) {
     return { failed: error }
   }

@@ -14,9 +14,10 @@ import { type DayUsage, usageOfDay, usageOfHierarchy } from './usage-of-day.ts'
  *
  * An event is born with its idempotency key and goes through three hands. The **journal**, files on the local
  * disk, has it before the response's last byte leaves; all events of one turn of the event loop share a commit. The
- * **shipper** moves events, in batches, from the journal to the **ledger**: tables of the shared database, written
- * from a thread of its own where they are embedded. One transaction adds a batch's events, their place in each
- * workspace's record and what they add to the daily usage.
+ * **shipper** says where in these files events wait, a batch at a time. Who writes to the **ledger**, tables of the
+ * shared database, reads them there: a thread of its own where the tables are embedded, so that no request waits for
+ * it. One transaction adds a batch's events, their place in each workspace's record and what they add to the daily
+ * usage; then the shipper has the journal remove the batch.
  *
  * - Killed before the journal's commit: the response is not complete, and its client has seen no last byte.
  * - Killed after it: the next start ships the event before it takes requests.

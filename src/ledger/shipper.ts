@@ -3,9 +3,13 @@ import type { Log } from '../log.ts'
 import type { Metrics } from '../metrics.ts'
 import { eventLoopTurn } from './event-loop-turn.ts'
 import type { Journal } from './journal.ts'
+import type { JournalStretch } from './journal-stretch.ts'
 import type { LedgerWriter } from './ledger-writer.ts'
 
-/** Moves events from the journal to the ledger for as long as it lives; disposing of it moves the last ones. */
+/**
+ * Sees to it that the ledger takes over what is in the journal, for as long as it lives; disposing of it moves the last
+ * events. It has none of them in its hands: it tells the ledger where they are, and the journal what the ledger has.
+ */
 export interface Shipper extends AsyncDisposable {
   /**
    * Resolves once the ledger has all that was in the journal at the time of the call. Rejects with the cause when an
@@ -19,12 +23,12 @@ export interface Shipper extends AsyncDisposable {
 export type ShippedListener = (workspaceIds: readonly string[]) => void
 
 export interface ShipperOptions {
-  journal: Pick<Journal, 'read' | 'remove' | 'depth' | 'onAppended'>
+  journal: Pick<Journal, 'stretches' | 'remove' | 'depth' | 'onAppended'>
   ledger: LedgerWriter
   clock: Clock
   log: Log
   metrics: Pick<Metrics, 'shippingFailed'>
-  /** About so many events are in one transaction of the ledger, and in memory at a time. */
+  /** At most so many events are in one transaction of the ledger, and in memory at a time. */
   batchMax?: number
   /** How long an event may wait for others to share its transaction. */
   gatherMs?: number
@@ -117,30 +121,34 @@ class JournalShipper implements Shipper {
     this.#timer = null
   }
 
-  /** One pass: all that is in the journal now, a batch at a time. */
+  /** One pass: all that is in the journal now. */
   async #ship(): Promise<void> {
     const { journal, batchMax } = this.#parts
     try {
-      for (let left = journal.depth(); left > 0; left -= batchMax) {
-        // Requests come first: a batch begins in a turn of its own.
-        await eventLoopTurn()
-        await this.#shipBatch(Math.min(left, batchMax))
-      }
+      for (const stretch of journal.stretches(batchMax)) await this.#shipStretch(stretch)
     } catch (error) {
       this.#failed(error)
       throw error
     }
   }
 
-  async #shipBatch(max: number): Promise<void> {
+  /** A batch at a time, until nothing is left of `stretch`. */
+  async #shipStretch(stretch: JournalStretch): Promise<void> {
+    for (let left: JournalStretch | null = stretch; left !== null; ) {
+      // Requests come first: a batch begins in a turn of its own.
+      await eventLoopTurn()
+      left = await this.#shipBatch(left)
+    }
+  }
+
+  async #shipBatch(stretch: JournalStretch): Promise<JournalStretch | null> {
     const { journal, ledger } = this.#parts
-    const batch = journal.read(max)
-    const workspaceIds = await ledger.write(batch.texts)
+    const { workspaceIds, reading } = await ledger.write(stretch)
     // Killed here, the batch is shipped again, which changes nothing.
-    journal.remove(batch)
+    journal.remove(stretch, reading)
     this.#succeeded()
-    if (workspaceIds.length === 0) return
-    for (const listener of this.#listeners) listener(workspaceIds)
+    if (workspaceIds.length > 0) for (const listener of this.#listeners) listener(workspaceIds)
+    return reading.left
   }
 
   #failed(error: unknown): void {

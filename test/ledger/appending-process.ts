@@ -2,6 +2,7 @@ import { closeSync, readdirSync, readlinkSync, writeSync } from 'node:fs'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { openJournal } from '../../src/ledger/journal.ts'
+import { takeTexts } from './journal-texts.ts'
 import { quiet } from './quiet-parts.ts'
 import { sampleEvent } from './sample-event.ts'
 
@@ -34,7 +35,7 @@ async function append() {
 }
 
 function remove() {
-  journal.remove(journal.read(1_000))
+  takeTexts(journal, 1_000)
   return { depth: journal.depth() }
 }
 

@@ -7,6 +7,7 @@ import { openJournal } from '../../src/ledger/journal.ts'
 import { eventRecord } from '../../src/ledger/journal-record.ts'
 import { openSqliteFile } from '../../src/storage/sqlite.ts'
 import { waitsForDisk } from './disk-waits.ts'
+import { textsIn } from './journal-texts.ts'
 import { quiet } from './quiet-parts.ts'
 import { sampleEvent, sampleEvents } from './sample-event.ts'
 import { temporaryFolder } from './temporary-folder.ts'
@@ -41,11 +42,11 @@ test('what an earlier version left in the journal is in front, and is moved once
     await using journal = openJournal({ path, sync: 'normal', ...quiet })
     assert.equal(journal.depth(), 2_600)
     await journal.append(event)
-    assert.deepEqual(journal.read(5_000).texts, [...texts, eventText(event)])
+    assert.deepEqual(textsIn(journal), [...texts, eventText(event)])
   }
   assert.ok(statSync(path).size < bytesBefore / 10, 'the lock is small again')
   await using journal = openJournal({ path, sync: 'normal', ...quiet })
-  assert.deepEqual(journal.read(5_000).texts, [...texts, eventText(event)])
+  assert.deepEqual(textsIn(journal), [...texts, eventText(event)])
 })
 
 test('killed while it moves what an earlier version left, the journal has all of it at the next start', async () => {
@@ -56,7 +57,7 @@ test('killed while it moves what an earlier version left, the journal has all of
   // A part has been moved, and no row removed.
   writeFileSync(join(folder.path, 'journal.00000001.log'), texts.slice(0, 60).map(eventRecord).join('').slice(0, -9))
   await using journal = openJournal({ path, sync: 'normal', ...quiet })
-  assert.deepEqual(journal.read(1_000).texts, [...texts.slice(0, 59), ...texts])
+  assert.deepEqual(textsIn(journal), [...texts.slice(0, 59), ...texts])
 })
 
 test('what an earlier version left is on the disk before it is removed there, whatever sync is', async (context) => {

@@ -7,9 +7,11 @@ import { eventText } from '../../src/ledger/event-text.ts'
 import { openJournal } from '../../src/ledger/journal.ts'
 import { eventRecord } from '../../src/ledger/journal-record.ts'
 import { JournalSegments } from '../../src/ledger/journal-segments.ts'
+import { type JournalStretch, readStretch } from '../../src/ledger/journal-stretch.ts'
 import { shipLeftJournals } from '../../src/ledger/left-journals.ts'
 import { openLog } from '../../src/log.ts'
 import { until } from '../support/until.ts'
+import { takeTexts, textsIn } from './journal-texts.ts'
 import { quiet } from './quiet-parts.ts'
 import { sampleEvents } from './sample-event.ts'
 import { startAppending } from './start-appending.ts'
@@ -47,7 +49,7 @@ function logFilesIn(folder: string): string[] {
   return readdirSync(folder).filter((name) => name.includes('.log'))
 }
 
-test('a record torn at any byte is left out alone, and nothing is ever glued to it', () => {
+test('a record torn at any byte is left out alone, and nothing is ever glued to it', async () => {
   using folder = temporaryFolder()
   const texts = ['["first"]', '["größer"]', '["the last 日本 one"]']
   const whole = segmentOf(folder.path, texts)
@@ -57,7 +59,7 @@ test('a record torn at any byte is left out alone, and nothing is ever glued to 
     const kept = length >= whole.length - 1 ? texts : texts.slice(0, 2)
     const left = leftSegment(folder.path, whole.subarray(0, length))
     const { segments, logged } = segmentsIn(left)
-    assert.deepEqual(segments.read(10).texts, kept, `cut at ${length}`)
+    assert.deepEqual(textsIn(segments), kept, `cut at ${length}`)
     assert.equal(segments.depth, kept.length)
     const isTorn = length > lastStart && kept.length === 2
     assert.deepEqual(
@@ -65,7 +67,10 @@ test('a record torn at any byte is left out alone, and nothing is ever glued to 
       isTorn ? ['info'] : [],
     )
     segments.append(['["later"]'], 'normal')
-    assert.deepEqual(segmentsIn(left).segments.read(10).texts, [...kept, '["later"]'], `cut at ${length}`)
+    const next = segmentsIn(left)
+    assert.deepEqual(takeTexts(next.segments), [...kept, '["later"]'], `cut at ${length}`)
+    assert.ok(!next.logged.some(({ level }) => level === 'error'))
+    await next.segments.close()
   }
 })
 
@@ -81,16 +86,15 @@ test('a damaged byte costs at most one event, its own; the log says so, and a co
       damaged[offset] = damage(whole[offset] ?? 0)
       const left = leftSegment(folder.path, damaged)
       const { segments, logged } = segmentsIn(left)
-      const batch = segments.read(10)
+      const kept = takeTexts(segments)
       const own = texts[lineEnds.findIndex((end) => offset < end)]
-      const lost = texts.filter((text) => !batch.texts.includes(text))
+      const lost = texts.filter((text) => !kept.includes(text))
       assert.deepEqual(
-        batch.texts,
+        kept,
         texts.filter((text) => text !== lost[0]),
         `byte ${offset}`,
       )
       assert.ok(lost.length === 0 || lost[0] === own, `byte ${offset} cost ${lost[0]}`)
-      segments.remove(batch.end)
       assert.equal(segments.depth, 0, 'what is damaged does not stay for ever')
       if (lost.length === 0) continue
       const copy = join(left, 'journal.00000001.log.damaged')
@@ -118,7 +122,7 @@ test('a line end that is damaged while the journal is open leaves nothing behind
     segments.append(['["a"]', '["b"]', '["c"]'], 'normal')
     const path = join(folder.path, 'journal.00000001.log')
     writeFileSync(path, readFileSync(path, 'utf8').replace(whole, damaged))
-    segments.remove(segments.read(10).end)
+    takeTexts(segments)
     assert.equal(segments.depth, 0, damaged)
   }
 })
@@ -129,9 +133,7 @@ test('what is damaged while the journal is open is passed over too', async () =>
   segments.append(['["a"]', '["b"]', '["c"]'], 'normal')
   const path = join(folder.path, 'journal.00000001.log')
   writeFileSync(path, readFileSync(path, 'utf8').replace('"b"', '"x"'))
-  const batch = segments.read(10)
-  assert.deepEqual(batch.texts, ['["a"]', '["c"]'])
-  segments.remove(batch.end)
+  assert.deepEqual(takeTexts(segments), ['["a"]', '["c"]'])
   assert.equal(segments.depth, 0)
   assert.deepEqual(
     logged.map(({ level }) => level),
@@ -150,7 +152,7 @@ test('a damaged file costs no more than what was damaged, also where it is no te
   const bytes = segmentOf(folder.path, texts)
   bytes.fill(0, 40_000, 44_096)
   const { segments } = segmentsIn(leftSegment(folder.path, bytes))
-  const kept = segments.read(10_000).texts
+  const kept = textsIn(segments)
   assert.ok(kept.every((text) => texts.includes(text)))
   const recordBytes = segmentBytes(texts.slice(-1))
   assert.ok(kept.length >= texts.length - Math.ceil(4_096 / recordBytes) - 2, `${kept.length} were kept`)
@@ -163,10 +165,10 @@ test('segments are followed by others, and deleted once all that is in them has 
   for (let start = 0; start < texts.length; start += 10) segments.append(texts.slice(start, start + 10), 'normal')
   const files = logFilesIn(folder.path).length
   assert.ok(files >= Math.floor(segmentBytes(texts) / 11_000), `there are ${files}`)
-  segments.remove(segments.read(2_000).end)
+  assert.deepEqual(takeTexts(segments, 2_000), texts.slice(0, 2_000))
   await until(() => logFilesIn(folder.path).length <= Math.ceil(files / 3) + 1)
-  assert.deepEqual(segments.read(10_000).texts, texts.slice(2_000))
-  segments.remove(segments.read(10_000).end)
+  assert.deepEqual(textsIn(segments), texts.slice(2_000))
+  takeTexts(segments)
   await until(() => logFilesIn(folder.path).length === 1)
   await segments.close()
   assert.deepEqual(logFilesIn(folder.path), [])
@@ -176,12 +178,12 @@ test('the newest segment alone says what has been removed', () => {
   using folder = temporaryFolder()
   const { segments } = segmentsIn(folder.path, 50)
   segments.append(['["removed"]', '["kept"]'], 'normal')
-  segments.remove(segments.read(1).end)
+  takeTexts(segments, 1)
   segments.append(['["later"]'], 'normal')
   const first = join(folder.path, 'journal.00000001.log')
   assert.equal(logFilesIn(folder.path).length, 2)
   writeFileSync(first, readFileSync(first, 'utf8').replace('removed 1', 'removed 0'))
-  assert.deepEqual(segmentsIn(folder.path).segments.read(10).texts, ['["kept"]', '["later"]'])
+  assert.deepEqual(textsIn(segmentsIn(folder.path).segments), ['["kept"]', '["later"]'])
 })
 
 test('a journal that was emptied and closed leaves nothing but its lock', async () => {
@@ -189,7 +191,7 @@ test('a journal that was emptied and closed leaves nothing but its lock', async 
   {
     await using journal = openJournal({ path: join(folder.path, 'journal.db'), sync: 'normal', ...quiet })
     for (const event of sampleEvents(3)) await journal.append(event)
-    journal.remove(journal.read(10))
+    takeTexts(journal)
   }
   assert.deepEqual(readdirSync(folder.path), ['journal.db'])
 })
@@ -204,7 +206,7 @@ test('events that were removed before a kill are not given back, and later ones 
   })()
   await using journal = openJournal({ path: join(folder.path, 'journal.db'), sync: 'normal', ...quiet })
   assert.equal(journal.depth(), 100)
-  assert.deepEqual(journal.read(1_000).texts.map(keyOf), later.acknowledged)
+  assert.deepEqual(textsIn(journal).map(keyOf), later.acknowledged)
 })
 
 function keyOf(text: string): string {
@@ -217,9 +219,10 @@ test('a journal that came from another node without its lock is shipped', async 
   copyFileSync(leftSegmentPath(folder.path, texts), join(folder.path, 'journal-901.00000001.log'))
   const written: string[] = []
   const ledger = {
-    write: async (batch: readonly string[]) => {
-      written.push(...batch)
-      return []
+    write: async (stretch: JournalStretch) => {
+      const { texts, reading } = readStretch(stretch)
+      written.push(...texts)
+      return { workspaceIds: [], reading }
     },
   }
   await shipLeftJournals(folder.path, ['journal.db'], { ledger, clock: systemClock, ...quiet })

@@ -6,8 +6,10 @@ import fc from 'fast-check'
 import { type BillingEvent, outcomes, usageSources } from '../../src/ledger/billing-event.ts'
 import { eventOfText, eventText } from '../../src/ledger/event-text.ts'
 import { type Journal, JournalError, openJournal } from '../../src/ledger/journal.ts'
+import { readStretch } from '../../src/ledger/journal-stretch.ts'
 import { openLog } from '../../src/log.ts'
 import { waitsForDisk } from './disk-waits.ts'
+import { takeTexts, textsIn } from './journal-texts.ts'
 import { quiet } from './quiet-parts.ts'
 import { sampleEvent, sampleEvents } from './sample-event.ts'
 import { temporaryFolder } from './temporary-folder.ts'
@@ -16,8 +18,8 @@ function openJournalIn(folder: { path: string }, sync: 'normal' | 'full' = 'norm
   return openJournal({ path: join(folder.path, 'journal.db'), sync, ...quiet })
 }
 
-function eventsIn(journal: Journal, max = 1_000): BillingEvent[] {
-  return journal.read(max).texts.map(eventOfText)
+function eventsIn(journal: Journal): BillingEvent[] {
+  return textsIn(journal).map(eventOfText)
 }
 
 async function appendAll(journal: Journal, events: readonly BillingEvent[]): Promise<void> {
@@ -50,7 +52,7 @@ test('with sync full a commit waits for the disk, and a removal does not; with n
     await using journal = openJournalIn(folder, sync)
     await appendAll(journal, sampleEvents(10))
     await appendAll(journal, sampleEvents(10))
-    journal.remove(journal.read(5))
+    takeTexts(journal, 5)
     assert.deepEqual(waits.splice(0), expected, sync)
   }
 })
@@ -61,7 +63,7 @@ test('what is removed from the journal is gone, and nothing that came later', as
   const events = sampleEvents(10)
   await appendAll(journal, events.slice(0, 4))
   await appendAll(journal, events.slice(4))
-  journal.remove(journal.read(3))
+  takeTexts(journal, 3)
   assert.deepEqual(eventsIn(journal), events.slice(3))
   assert.equal(journal.depth(), 7)
 })
@@ -70,12 +72,15 @@ test('removing what was removed before removes nothing that came later', async (
   using folder = temporaryFolder()
   await using journal = openJournalIn(folder)
   await journal.append(sampleEvent())
-  const removed = journal.read(1)
-  journal.remove(removed)
+  const [stretch] = journal.stretches(1)
+  assert.ok(stretch !== undefined)
+  const { reading } = readStretch(stretch)
+  journal.remove(stretch, reading)
   const kept = sampleEvent()
   await journal.append(kept)
-  journal.remove(removed)
+  journal.remove(stretch, reading)
   assert.deepEqual(eventsIn(journal), [kept])
+  assert.equal(journal.depth(), 1)
 })
 
 test('events of one turn of the event loop share one commit', async () => {

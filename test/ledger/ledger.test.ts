@@ -1,17 +1,16 @@
 import assert from 'node:assert/strict'
-import { mkdirSync } from 'node:fs'
-import { dirname, join } from 'node:path'
 import { describe, test } from 'node:test'
 import type { BillingEvent } from '../../src/ledger/billing-event.ts'
 import { eventText } from '../../src/ledger/event-text.ts'
 import { openLedger } from '../../src/ledger/ledger.ts'
 import { openLedgerThread } from '../../src/ledger/ledger-thread.ts'
 import { type LedgerWriter, ledgerWriter } from '../../src/ledger/ledger-writer.ts'
-import { type Database, openEmbeddedDatabase } from '../../src/storage/database.ts'
+import type { Database } from '../../src/storage/database.ts'
 import { embeddedDatabasePath } from '../../src/storage/open-database.ts'
 import { engine, openTestDatabase } from '../support/database-backends.ts'
 import { assertSoundRecord, dailyUsageOf, recordOf } from './record-of.ts'
 import { sampleEvent, sampleEvents, workspaceKeyEvent } from './sample-event.ts'
+import { stretchOf } from './stretch-of.ts'
 import { temporaryFolder } from './temporary-folder.ts'
 
 interface Written extends AsyncDisposable {
@@ -44,7 +43,10 @@ for (const { name, open } of engine === 'sqlite' ? [thisThread, ownThread] : [th
       const parts = opened.move()
       return {
         database,
-        write: (events) => writer.write(events.map(eventText)),
+        async write(events) {
+          const { workspaceIds } = await writer.write(stretchOf(folder.path, events.map(eventText)))
+          return workspaceIds
+        },
         [Symbol.asyncDispose]: () => parts.disposeAsync(),
       }
     }
@@ -213,16 +215,4 @@ test('the usage of a day comes in pages that hold every group and slug once', as
   const rows = pages.flat()
   assert.equal(new Set(rows.map(({ owner, slug }) => `${owner} ${slug}`)).size, 1_500)
   assert.ok(rows.every(({ requests, tokens }) => requests === 1 && tokens === 17))
-})
-
-test('a thread that cannot open its database fails the write; the next write starts another', async () => {
-  using folder = temporaryFolder()
-  const path = join(folder.path, 'later', 'tollgate.db')
-  await using thread = openLedgerThread({ path })
-  const texts = sampleEvents(3).map(eventText)
-  await assert.rejects(thread.write(texts), /ENOENT/)
-  mkdirSync(dirname(path))
-  await using database = await openEmbeddedDatabase(path)
-  assert.deepEqual(await thread.write(texts), ['workspace-a'])
-  assert.equal((await recordOf(database)).length, 3)
 })

@@ -6,6 +6,7 @@ import { test } from 'node:test'
 import { eventOfText, eventText } from '../../src/ledger/event-text.ts'
 import { JournalError, openJournal } from '../../src/ledger/journal.ts'
 import { until } from '../support/until.ts'
+import { takeTexts, textsIn } from './journal-texts.ts'
 import { quiet } from './quiet-parts.ts'
 import { sampleEvent } from './sample-event.ts'
 import { type Round, startAppending } from './start-appending.ts'
@@ -21,7 +22,7 @@ function limit(pid: number, resource: 'fsize' | 'nofile', most: number | 'unlimi
 
 async function keptIn(folder: string): Promise<string[]> {
   await using journal = openJournal({ path: join(folder, 'journal.db'), sync: 'normal', ...quiet })
-  return journal.read(10_000).texts.map((text) => eventOfText(text).idempotencyKey)
+  return textsIn(journal).map((text) => eventOfText(text).idempotencyKey)
 }
 
 const linuxOnly = { skip: process.platform !== 'linux' && 'needs prlimit and /proc' }
@@ -89,17 +90,17 @@ test('a disk that the journal has filled has room again once the ledger has the 
     while (await append());
     for (let tries = 0; tries < 5; tries += 1) assert.equal(await append(), false)
     assert.ok(kept.length > 100)
-    assert.deepEqual(journal.read(1_000).texts, kept)
+    assert.deepEqual(textsIn(journal), kept)
 
     const segments = readdirSync(disk.path).length
-    journal.remove(journal.read(kept.length - 20))
+    takeTexts(journal, kept.length - 20)
     kept.splice(0, kept.length - 20)
     await until(() => readdirSync(disk.path).length < segments - 5)
     for (let event = 0; event < 60; event += 1) assert.ok(await append())
-    assert.deepEqual(journal.read(1_000).texts, kept)
+    assert.deepEqual(textsIn(journal), kept)
   }
   await using journal = openJournal({ path, sync: 'full', ...quiet })
-  assert.deepEqual(journal.read(1_000).texts, kept)
+  assert.deepEqual(textsIn(journal), kept)
 })
 
 function isRefusal(error: unknown): false {

@@ -25,7 +25,7 @@ const writers: Record<string, () => LedgerWriter> = {
   'before-ledger-commit': () => writerTo(dyingBeforeCommit(database)),
   'before-journal-remove': () => {
     const writer = writerTo(database)
-    return { write: (texts) => writer.write(texts).then(die) }
+    return { write: (stretch) => writer.write(stretch).then(die) }
   },
 }
 

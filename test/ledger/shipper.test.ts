@@ -2,9 +2,10 @@ import assert from 'node:assert/strict'
 import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import { type TestContext, test } from 'node:test'
+import type { BillingEvent } from '../../src/ledger/billing-event.ts'
 import { eventLoopTurn } from '../../src/ledger/event-loop-turn.ts'
 import { type Journal, openJournal } from '../../src/ledger/journal.ts'
-import { openLedger } from '../../src/ledger/ledger.ts'
+import { type Ledger, openLedger } from '../../src/ledger/ledger.ts'
 import { type LedgerWriter, ledgerWriter } from '../../src/ledger/ledger-writer.ts'
 import { type Shipper, type ShipperOptions, startShipper } from '../../src/ledger/shipper.ts'
 import { openLog } from '../../src/log.ts'
@@ -17,20 +18,22 @@ import { assertSoundRecord, recordOf } from './record-of.ts'
 import { sampleEvent, sampleEvents } from './sample-event.ts'
 import { temporaryFolder } from './temporary-folder.ts'
 
+type WrittenLedger = Pick<Ledger, 'write'>
+
 /** A ledger that can be taken away, and that tells how it is used. */
-class SwitchableWriter implements LedgerWriter {
+class SwitchableLedger implements WrittenLedger {
   isAway = false
   readonly batchSizes: number[] = []
-  readonly #writer: LedgerWriter
+  readonly #ledger: WrittenLedger
 
-  constructor(writer: LedgerWriter) {
-    this.#writer = writer
+  constructor(ledger: WrittenLedger) {
+    this.#ledger = ledger
   }
 
-  async write(texts: readonly string[]): Promise<string[]> {
-    this.batchSizes.push(texts.length)
+  async write(events: readonly BillingEvent[]): Promise<string[]> {
+    this.batchSizes.push(events.length)
     if (this.isAway) throw new Error('the ledger is away')
-    return this.#writer.write(texts)
+    return this.#ledger.write(events)
   }
 }
 
@@ -38,7 +41,7 @@ interface Line {
   clock: ManualClock
   journal: Journal
   database: Database
-  writer: SwitchableWriter
+  ledger: SwitchableLedger
   shipper: Shipper
   logged: { level: string; msg: string }[]
   failures(): number
@@ -55,14 +58,14 @@ async function openLine(context: TestContext, options: Partial<ShipperOptions> =
   let failures = 0
   const database = opened.use(await openEmbeddedDatabase(join(folder.path, 'tollgate.db')))
   const journal = opened.use(openJournal({ path: join(folder.path, 'journal.db'), sync: 'normal', ...quiet }))
-  const writer = new SwitchableWriter(ledgerWriter(openLedger({ database })))
+  const ledger = new SwitchableLedger(openLedger({ database }))
   const metrics = {
     shippingFailed: () => {
       failures += 1
     },
   }
-  const shipper = opened.use(startShipper({ journal, ledger: writer, clock, log, metrics, ...options }))
-  return { clock, journal, database, writer, shipper, logged, failures: () => failures }
+  const shipper = opened.use(startShipper({ journal, ledger: ledgerWriter(ledger), clock, log, metrics, ...options }))
+  return { clock, journal, database, ledger, shipper, logged, failures: () => failures }
 }
 
 async function appendAll({ journal }: Line, count: number): Promise<void> {
@@ -81,10 +84,10 @@ test('events go to the ledger together, once they have been gathered for a while
   await appendAll(line, 3)
   line.clock.advance(99)
   await appendAll(line, 2)
-  assert.deepEqual(line.writer.batchSizes, [])
+  assert.deepEqual(line.ledger.batchSizes, [])
   line.clock.advance(1)
   await until(() => line.journal.depth() === 0)
-  assert.deepEqual(line.writer.batchSizes, [5])
+  assert.deepEqual(line.ledger.batchSizes, [5])
   assert.equal((await recordOf(line.database)).length, 5)
 })
 
@@ -92,15 +95,15 @@ test('a full batch goes to the ledger at once', async (context) => {
   const line = await openLine(context, { batchMax: 10 })
   await appendAll(line, 10)
   await until(() => line.journal.depth() === 0)
-  assert.deepEqual(line.writer.batchSizes, [10])
+  assert.deepEqual(line.ledger.batchSizes, [10])
   assert.equal(line.clock.nextTimerMs(), null)
 })
 
 test('a shipper that starts over a journal with events ships them', async (context) => {
-  const { journal, database, clock, writer, shipper } = await openLine(context)
+  const { journal, database, clock, ledger, shipper } = await openLine(context)
   await shipper[Symbol.asyncDispose]()
   for (const event of sampleEvents(3)) await journal.append(event)
-  await using _next = startShipper({ journal, ledger: writer, clock, ...quiet })
+  await using _next = startShipper({ journal, ledger: ledgerWriter(ledger), clock, ...quiet })
   clock.advance(250)
   await until(() => journal.depth() === 0)
   assert.equal((await recordOf(database)).length, 3)
@@ -113,7 +116,7 @@ test('a flush ships all that was appended before it, in batches, without a wait'
   for (let turn = 0; turn < 5; turn++) await appendAll(line, 3)
   await line.shipper.flush()
   assert.equal((await recordOf(line.database)).length, 24)
-  assert.ok(line.writer.batchSizes.every((size) => size <= 10))
+  assert.ok(line.ledger.batchSizes.every((size) => size <= 10))
   await Promise.all(flushes)
 })
 
@@ -135,12 +138,12 @@ test('a flush ends although events keep coming faster than they are shipped', as
 
 test('while the ledger is away events wait in the journal, and drain once it is back', async (context) => {
   const line = await openLine(context, { batchMax: 50 })
-  line.writer.isAway = true
+  line.ledger.isAway = true
   await appendAll(line, 500)
   await until(() => line.failures() === 1)
   assert.equal(line.journal.depth(), 500)
   await appendAll(line, 500)
-  line.writer.isAway = false
+  line.ledger.isAway = false
   line.clock.advance(100)
   await until(() => line.journal.depth() === 0)
   assert.equal((await recordOf(line.database)).length, 1_000)
@@ -149,7 +152,7 @@ test('while the ledger is away events wait in the journal, and drain once it is 
 
 test('an outage is tried less and less often, counted each time and logged once', async (context) => {
   const line = await openLine(context)
-  line.writer.isAway = true
+  line.ledger.isAway = true
   await appendAll(line, 1)
   const waits: (number | null)[] = []
   for (let attempt = 1; attempt <= 9; attempt += 1) {
@@ -160,7 +163,7 @@ test('an outage is tried less and less often, counted each time and logged once'
     await appendAll(line, 1)
   }
   assert.deepEqual(waits, [250, 100, 200, 400, 800, 1_600, 3_200, 6_400, 10_000])
-  line.writer.isAway = false
+  line.ledger.isAway = false
   line.clock.advance(10_000)
   await until(() => line.journal.depth() === 0)
   assert.deepEqual(
@@ -174,28 +177,21 @@ test('an outage is tried less and less often, counted each time and logged once'
 
 test('however large the backlog, no more than one batch of it is in memory', async (context) => {
   const line = await openLine(context, { batchMax: 40 })
-  line.writer.isAway = true
-  const reads: number[] = []
-  const { read } = line.journal
-  line.journal.read = (max) => {
-    const batch = read.call(line.journal, max)
-    reads.push(batch.texts.length)
-    return batch
-  }
+  line.ledger.isAway = true
   for (let turn = 0; turn < 100; turn++) await appendAll(line, 20)
   await assert.rejects(line.shipper.flush(), /away/)
-  line.writer.isAway = false
+  line.ledger.isAway = false
   await line.shipper.flush()
   assert.equal(line.journal.depth(), 0)
-  assert.equal(Math.max(...reads), 40)
+  assert.equal(Math.max(...line.ledger.batchSizes), 40)
 })
 
 test('a flush rejects with the cause when the ledger is away, and the shipper goes on by itself', async (context) => {
   const line = await openLine(context)
-  line.writer.isAway = true
+  line.ledger.isAway = true
   await appendAll(line, 4)
   await assert.rejects(line.shipper.flush(), /the ledger is away/)
-  line.writer.isAway = false
+  line.ledger.isAway = false
   line.clock.advance(100)
   await until(() => line.journal.depth() === 0)
   assert.equal((await recordOf(line.database)).length, 4)
@@ -211,7 +207,7 @@ test('a batch that was written but not removed is shipped again and changes noth
   await assert.rejects(line.shipper.flush(), /killed here/)
   const record = await recordOf(line.database)
   assert.equal(record.length, 6)
-  line.journal.remove = (batch) => remove.call(line.journal, batch)
+  line.journal.remove = (stretch, reading) => remove.call(line.journal, stretch, reading)
   await line.shipper.flush()
   assert.deepEqual(await recordOf(line.database), record)
   assert.equal(line.journal.depth(), 0)

@@ -6,7 +6,8 @@ import fc from 'fast-check'
 import { eventText } from '../../src/ledger/event-text.ts'
 import { type Journal, openJournal } from '../../src/ledger/journal.ts'
 import { eventRecord } from '../../src/ledger/journal-record.ts'
-import type { JournalBatch } from '../../src/ledger/journal-segments.ts'
+import { type JournalStretch, readStretch, type StretchReading } from '../../src/ledger/journal-stretch.ts'
+import { textsIn } from '../ledger/journal-texts.ts'
 import { quiet } from '../ledger/quiet-parts.ts'
 import { sampleEvent } from '../ledger/sample-event.ts'
 import { temporaryFolder } from '../ledger/temporary-folder.ts'
@@ -19,8 +20,16 @@ interface Pair {
   acknowledged: string[]
   /** How many of `acknowledged` have been removed. */
   removed: number
-  /** What was read since the journal was opened, and how many events had been read by its end. */
-  batches: { batch: JournalBatch; end: number }[]
+  /** What was read since the journal was opened. */
+  batches: Batch[]
+}
+
+/** A reading, and how many of all events were before it and are by its end. */
+interface Batch {
+  stretch: JournalStretch
+  reading: StretchReading
+  start: number
+  end: number
 }
 
 type Step = (pair: Pair) => Promise<void>
@@ -47,6 +56,20 @@ const appendWhileTaking: fc.Arbitrary<Step> = fc.tuple(someEvents, anAmount).map
 
 const take: fc.Arbitrary<Step> = anAmount.map((max) => async (pair) => takeNow(pair, max))
 
+/** As the shipper does it, while events are appended. */
+const takeAll: fc.Arbitrary<Step> = fc.tuple(someEvents, anAmount).map(([notes, max]) => async (pair) => {
+  const before = pair.acknowledged.length
+  for (const stretch of pair.journal.stretches(max)) {
+    for (let left: JournalStretch | null = stretch; left !== null; ) {
+      const batch = read(pair, left)
+      await appended(pair, notes)
+      remove(pair, batch)
+      left = batch.reading.left
+    }
+  }
+  assert.equal(pair.removed, before)
+})
+
 const look: fc.Arbitrary<Step> = anAmount.map((max) => async (pair) => {
   readNow(pair, max)
 })
@@ -69,7 +92,7 @@ const kill: fc.Arbitrary<Step> = fc.tuple(anEvent, aPart).map(([note, part]) => 
 })
 
 test('however appends, readings, removals, restarts and kills interleave, the journal holds what an array would', async () => {
-  const steps = fc.array(fc.oneof(append, appendWhileTaking, take, look, removeWhatWasRead, reopen, kill), {
+  const steps = fc.array(fc.oneof(append, appendWhileTaking, take, takeAll, look, removeWhatWasRead, reopen, kill), {
     maxLength: 40,
     size: 'max',
   })
@@ -84,7 +107,7 @@ test('however appends, readings, removals, restarts and kills interleave, the jo
           await step(pair)
           const expected = pair.acknowledged.slice(pair.removed)
           assert.equal(pair.journal.depth(), expected.length)
-          assert.deepEqual(pair.journal.read(10_000).texts, expected)
+          assert.deepEqual(textsIn(pair.journal), expected)
         }
       } finally {
         await pair.journal[Symbol.asyncDispose]()
@@ -137,21 +160,32 @@ function textOf(note: string): string {
   return eventText(sampleEvent({ requestMetadata: note }))
 }
 
-function readNow(pair: Pair, max: number): { batch: JournalBatch; end: number } {
-  const batch = pair.journal.read(max)
-  assert.deepEqual(batch.texts, pair.acknowledged.slice(pair.removed).slice(0, max))
-  const known = { batch, end: pair.removed + batch.texts.length }
-  pair.batches.push(known)
-  return known
+/** The first batch of what the journal holds; null when that is nothing. */
+function readNow(pair: Pair, max: number): Batch | null {
+  const [oldest] = pair.journal.stretches(max)
+  assert.equal(oldest === undefined, pair.removed === pair.acknowledged.length)
+  return oldest === undefined ? null : read(pair, oldest)
+}
+
+function read(pair: Pair, stretch: JournalStretch): Batch {
+  const { texts, reading } = readStretch(stretch)
+  const end = pair.removed + texts.length
+  assert.equal(texts.length, Math.min(stretch.events, stretch.eventsMax))
+  assert.deepEqual(texts, pair.acknowledged.slice(pair.removed, end))
+  const batch = { stretch, reading, start: pair.removed, end }
+  pair.batches.push(batch)
+  return batch
 }
 
 function takeNow(pair: Pair, max: number): void {
-  remove(pair, readNow(pair, max))
+  const batch = readNow(pair, max)
+  if (batch !== null) remove(pair, batch)
 }
 
-function remove(pair: Pair, { batch, end }: { batch: JournalBatch; end: number }): void {
-  pair.journal.remove(batch)
-  pair.removed = Math.max(pair.removed, end)
+/** A batch that is not the oldest any more changes nothing. */
+function remove(pair: Pair, { stretch, reading, start, end }: Batch): void {
+  pair.journal.remove(stretch, reading)
+  if (start === pair.removed) pair.removed = end
 }
 
 function segmentsIn(folder: string): string[] {

@@ -4,6 +4,7 @@ import { test } from 'node:test'
 import fc from 'fast-check'
 import type { BillingEvent } from '../../src/ledger/billing-event.ts'
 import { type Journal, openJournal } from '../../src/ledger/journal.ts'
+import { readStretch } from '../../src/ledger/journal-stretch.ts'
 import { openLedger } from '../../src/ledger/ledger.ts'
 import { type LedgerWriter, ledgerWriter } from '../../src/ledger/ledger-writer.ts'
 import { Database } from '../../src/storage/database.ts'
@@ -12,11 +13,12 @@ import { nodeSqliteDialect } from '../../src/storage/sqlite-dialect.ts'
 import { quiet } from '../ledger/quiet-parts.ts'
 import { assertSoundRecord, recordOf } from '../ledger/record-of.ts'
 import { sampleEvent, workspaceKeyEvent } from '../ledger/sample-event.ts'
+import { stretchOf } from '../ledger/stretch-of.ts'
 import { temporaryFolder } from '../ledger/temporary-folder.ts'
 
 /** A journal and two nodes' connections to one ledger; and what the journal has acknowledged. */
 interface Node {
-  journalPath: string
+  folder: string
   journal: Journal
   database: Database
   writer: LedgerWriter
@@ -60,14 +62,15 @@ const append: fc.Arbitrary<Step> = fc.array(billingEvent, { minLength: 1, maxLen
 const batchSize = fc.integer({ min: 1, max: 20 })
 
 const ship: fc.Arbitrary<Step> = batchSize.map((max) => async (node) => {
-  const batch = node.journal.read(max)
-  await node.writer.write(batch.texts)
-  node.shipped.push(batch.texts)
-  node.journal.remove(batch)
+  for (const stretch of node.journal.stretches(max).slice(0, 1)) {
+    const { reading } = await node.writer.write(stretch)
+    node.shipped.push(readStretch(stretch).texts)
+    node.journal.remove(stretch, reading)
+  }
 })
 
 const crashBeforeRemove: fc.Arbitrary<Step> = batchSize.map((max) => async (node) => {
-  await node.writer.write(node.journal.read(max).texts)
+  for (const stretch of node.journal.stretches(max)) await node.writer.write(stretch)
   await reopenJournal(node)
 })
 
@@ -75,13 +78,15 @@ const crash: fc.Arbitrary<Step> = fc.constant(reopenJournal)
 
 const repeat: fc.Arbitrary<Step> = fc.nat().map((which) => async (node) => {
   for (const texts of node.shipped.slice(which % Math.max(1, node.shipped.length)).slice(0, 1)) {
-    await node.writer.write(texts)
+    await node.writer.write(stretchOf(node.folder, texts))
   }
 })
 
 const twoAtOnce: fc.Arbitrary<Step> = batchSize.map((max) => async (node) => {
-  const { texts } = node.journal.read(max)
-  await Promise.all([node.writer.write(texts), node.otherWriter.write(texts.toReversed())])
+  for (const stretch of node.journal.stretches(max)) {
+    const reversed = stretchOf(node.folder, readStretch(stretch).texts.toReversed())
+    await Promise.all([node.writer.write(stretch), node.otherWriter.write(reversed)])
+  }
 })
 
 /** Does not wait for the disk: no test cuts the power. */
@@ -91,7 +96,12 @@ function openConnection(path: string): Database {
 
 async function reopenJournal(node: Node): Promise<void> {
   await node.journal[Symbol.asyncDispose]()
-  node.journal = openJournal({ path: node.journalPath, sync: 'normal', ...quiet })
+  node.journal = openJournalIn(node.folder)
+}
+
+/** With small segments, so that there are many. */
+function openJournalIn(folder: string): Journal {
+  return openJournal({ path: join(folder, 'journal.db'), sync: 'normal', segmentBytesMax: 4_000, ...quiet })
 }
 
 test('however appends, shipping, crashes and repeats interleave, each event counts once', async () => {
@@ -100,13 +110,12 @@ test('however appends, shipping, crashes and repeats interleave, each event coun
     fc.asyncProperty(steps, async (run) => {
       using folder = temporaryFolder()
       const databasePath = join(folder.path, 'tollgate.db')
-      const journalPath = join(folder.path, 'journal.db')
       await using database = openConnection(databasePath)
       await using other = openConnection(databasePath)
       await database.migrate()
       const node: Node = {
-        journalPath,
-        journal: openJournal({ path: journalPath, sync: 'normal', ...quiet }),
+        folder: folder.path,
+        journal: openJournalIn(folder.path),
         database,
         writer: ledgerWriter(openLedger({ database })),
         otherWriter: ledgerWriter(openLedger({ database: other })),
@@ -118,7 +127,7 @@ test('however appends, shipping, crashes and repeats interleave, each event coun
           await step(node)
           await assertSoundRecord(database)
         }
-        await node.writer.write(node.journal.read(10_000).texts)
+        for (const stretch of node.journal.stretches(10_000)) await node.writer.write(stretch)
       } finally {
         await node.journal[Symbol.asyncDispose]()
       }
