@@ -1,8 +1,10 @@
 import { type ChildProcess, fork } from 'node:child_process'
+import { once } from 'node:events'
 import { join } from 'node:path'
 import type { MetricObject } from 'prom-client'
 import { type Clock, sleep } from '../clock.ts'
 import type { Config, ListenAddress } from '../config.ts'
+import { UnavailableError } from '../errors.ts'
 import type { InferencePlane } from '../inference-plane.ts'
 import type { ShippedListener } from '../ledger/shipper.ts'
 import type { CounterStore } from '../limits/counter-store.ts'
@@ -26,8 +28,10 @@ export interface WorkerPool extends InferencePlane {
   metrics(): Promise<MetricObject[][]>
 }
 
-/** How long a worker may take to hear of a change; one that takes longer is ended, and another starts without it. */
+/** How long a worker may take to answer what takes it no time, to hear of a change for one. */
 const answerMs = 1_000
+/** How long a caller waits for the workers' journals to be shipped. */
+const flushMsMax = 10_000
 const restartPauseMs = 100
 /** How long a worker may take to stop beyond the time for its requests: to ship its journal, for one. */
 const stopMsMax = 15_000
@@ -41,6 +45,7 @@ const failedStartPauseMs = 2_000
  * - Each worker has a journal of its own. One that dies leaves it to its successor, which ships it before it listens;
  *   what it had reserved returns when the leases end.
  * - A change holds in all workers before whoever made it has an answer.
+ * - A worker that hangs holds up nobody: one that does not hear of a change in time, or does not stop, is killed.
  */
 export async function openWorkerPool(parts: WorkerPoolParts): Promise<WorkerPool> {
   const pool = new ForkedWorkers(parts)
@@ -84,25 +89,21 @@ class ForkedWorkers implements WorkerPool {
   }
 
   async invalidate(change: Change): Promise<void> {
-    await Promise.all(
-      [...this.#workers.values()].map(async (worker) => {
-        const heard = worker.channel.call('invalidate', change).then(
-          () => true,
-          () => true,
-        )
-        const inTime = await Promise.race([heard, sleep(this.#parts.clock, answerMs).then(() => false)])
-        if (!inTime) worker.process.kill('SIGKILL')
-      }),
-    )
+    await this.#allInTime(answerMs, (channel) => channel.call('invalidate', change))
   }
 
   async flush(): Promise<void> {
-    await this.#all('flush')
+    const flushed = Promise.all([...this.#workers.values()].map(({ channel }) => channel.call('flush')))
+    const late = new AbortController()
+    const isLate = sleep(this.#parts.clock, flushMsMax, late.signal).then(() => {
+      if (!late.signal.aborted) throw new UnavailableError('The events of the last moments are not in the record yet.')
+    })
+    await Promise.race([flushed, isLate]).finally(() => late.abort())
   }
 
   async drain(): Promise<void> {
     this.#stopping = true
-    await this.#all('drain')
+    await this.#allInTime(this.#parts.config.shutdownTimeoutMs + answerMs, (channel) => channel.call('drain'))
   }
 
   onShipped(listener: ShippedListener): void {
@@ -122,20 +123,31 @@ class ForkedWorkers implements WorkerPool {
     const ends = [...this.#workers.values()].map(
       ({ process }) => new Promise<void>((resolve) => process.once('exit', () => resolve())),
     )
-    const { clock, config, log } = this.#parts
-    const late = new AbortController()
-    const isLate = sleep(clock, config.shutdownTimeoutMs + stopMsMax, late.signal)
-    await Promise.race([Promise.all([this.#all('stop').catch(() => undefined), ...ends]), isLate])
-    late.abort()
-    for (const [number, worker] of this.#workers) {
-      log.error({ number }, 'a worker does not stop, and is killed; the next start ships its journal')
-      worker.process.kill('SIGKILL')
-    }
+    await this.#allInTime(this.#parts.config.shutdownTimeoutMs + stopMsMax, async (channel, process) => {
+      await Promise.all([once(process, 'exit'), channel.call('stop')])
+    })
     await Promise.all(ends)
   }
 
-  async #all(name: 'flush' | 'drain' | 'stop'): Promise<void> {
-    await Promise.all([...this.#workers.values()].map(({ channel }) => channel.call(name)))
+  /** Asks each worker. One that has not answered after `withinMs` is killed; the next to start ships its journal. */
+  async #allInTime(
+    withinMs: number,
+    ask: (channel: Worker['channel'], process: ChildProcess) => Promise<unknown>,
+  ): Promise<void> {
+    const { clock, log } = this.#parts
+    await Promise.all(
+      [...this.#workers].map(async ([number, { channel, process }]) => {
+        const answered = new AbortController()
+        const late = sleep(clock, withinMs, answered.signal).then(() => {
+          if (answered.signal.aborted) return
+          log.error({ number }, 'a worker does not answer, and is killed; the next to start ships its journal')
+          process.kill('SIGKILL')
+        })
+        const end = ask(channel, process).catch(() => undefined)
+        await Promise.race([end, late])
+        answered.abort()
+      }),
+    )
   }
 
   async #start(number: number): Promise<void> {

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { after, before, describe, test } from 'node:test'
+import { temporaryFolder } from '../ledger/temporary-folder.ts'
 import { childProcesses } from '../support/child-processes.ts'
 import { chat, defaultSlug, type Gateway, startGateway } from '../support/gateway.ts'
 import { type MockUpstream, startMockUpstream } from '../support/mock-upstream.ts'
@@ -102,3 +103,47 @@ describe('several inference processes', () => {
     return Number(line?.split(' ').at(-1) ?? 0)
   }
 })
+
+describe('an inference process that hangs', () => {
+  let upstream: MockUpstream
+  before(async () => {
+    upstream = await startMockUpstream({ script: { promptTokens: 10, completionTokens: 20 } })
+  })
+  after(() => upstream[Symbol.asyncDispose]())
+
+  test('holds up no change, and another takes its place', async () => {
+    await using gateway = await startGateway({ settings: { TOLLGATE_WORKERS: '2' } })
+    await gateway.publish(defaultSlug, upstream.baseUrl)
+    const customer = await gateway.customer({})
+    const [hanging = 0] = childProcesses()
+    process.kill(hanging, 'SIGSTOP')
+    await gateway.manage('PATCH', `/v1/gateway/groups/${customer.groupId}`, {
+      models: [{ slug: defaultSlug, rate_limits: [{ type: 'REQUEST', unit: 'SECOND', threshold: 0 }] }],
+    })
+    await until(() => childProcesses().length === 2 && !childProcesses().includes(hanging))
+    const responses = await Promise.all(Array.from({ length: 12 }, () => callOnce(gateway, customer.key)))
+    assert.deepEqual(new Set(responses), new Set([429]))
+  })
+
+  test('keeps the installation from stopping no longer than a request may, and its events arrive', async () => {
+    using folder = temporaryFolder()
+    const settings = { TOLLGATE_WORKERS: '2', TOLLGATE_SHUTDOWN_TIMEOUT_MS: '200' }
+    const gateway = await startGateway({ dataDir: folder.path, settings })
+    await gateway.publish(defaultSlug, upstream.baseUrl)
+    const customer = await gateway.customer({})
+    const responses = await Promise.all(Array.from({ length: 12 }, () => callOnce(gateway, customer.key)))
+    for (const pid of childProcesses()) process.kill(pid, 'SIGSTOP')
+    await gateway[Symbol.asyncDispose]()
+    assert.deepEqual(childProcesses(), [])
+
+    await using again = await startGateway({ dataDir: folder.path, settings })
+    assert.deepEqual(responses, Array(12).fill(200))
+    assert.equal((await recordedEvents(again, customer.prefix)).length, 12)
+  })
+})
+
+async function callOnce(gateway: Gateway, key: string): Promise<number> {
+  const response = await gateway.infer(key, chat(), { headers: { connection: 'close' } })
+  await response.text()
+  return response.status
+}
