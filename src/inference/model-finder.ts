@@ -1,6 +1,6 @@
 import { EventData } from './event-data.ts'
 import type { EventFrames } from './event-frames.ts'
-import { JsonText, type Span } from './json-text.ts'
+import type { JsonText, Span } from './json-text.ts'
 import { readModel } from './stream-event.ts'
 
 /**
@@ -12,17 +12,17 @@ export class ModelFinder {
   #opening = ''
   #nameLength = 0
 
-  /** The name, a JSON string, in the frame that `frames` has gone to last; null when it has none. */
-  find(frames: EventFrames): Span | null {
+  /** The name, a JSON string, in the frame that `frames` has gone to last, in `stream`; null when it has none. */
+  find(frames: EventFrames, stream: JsonText): Span | null {
     const end = frames.start + this.#opening.length
     // In half the time of `startsWith`.
     const isSame = this.#opening !== '' && end <= frames.end && frames.text.slice(frames.start, end) === this.#opening
-    return isSame ? { start: end - this.#nameLength, end } : this.#read(frames)
+    return isSame ? { start: end - this.#nameLength, end } : this.#read(frames, stream)
   }
 
-  #read(frames: EventFrames): Span | null {
+  #read(frames: EventFrames, stream: JsonText): Span | null {
     const { bytes, start } = frames
-    const data = EventData.of(frames, new JsonText(bytes))
+    const data = EventData.of(frames, stream)
     const model = data === null ? null : readModel(data)
     if (data === null || model === null) return null
     const name = data.inStream(model)

@@ -141,7 +141,7 @@ export class EventStreamTap implements ResponseTap {
     const text = new JsonText(bytes)
     while (frames.next()) {
       if (!telling.isWithin(frames)) {
-        if (this.#namesModelInEachFrame) this.#rename(this.#modelFinder.find(frames), { frames, edits })
+        if (this.#namesModelInEachFrame) this.#rename(this.#modelFinder.find(frames, text), { frames, edits })
         continue
       }
       const data = EventData.of(frames, text)
