@@ -25,6 +25,32 @@ export const systemClock: Clock = {
   },
 }
 
+/** Calls `action` every `everyMs`, the first time after that, until it is cancelled. */
+export function repeat(clock: Clock, everyMs: number, action: () => void): Timer {
+  const next = (): Timer =>
+    clock.after(everyMs, () => {
+      timer = next()
+      action()
+    })
+  let timer = next()
+  return { cancel: () => timer.cancel() }
+}
+
+/** What `work` comes to; rejects with what `late` makes when that takes longer than `withinMs`. The work itself goes on. */
+export async function inTime<Result>(
+  clock: Clock,
+  work: Promise<Result>,
+  { withinMs, late }: { withinMs: number; late: () => Error },
+): Promise<Result> {
+  const deadline = Promise.withResolvers<never>()
+  const timer = clock.after(withinMs, () => deadline.reject(late()))
+  try {
+    return await Promise.race([work, deadline.promise])
+  } finally {
+    timer.cancel()
+  }
+}
+
 /** Resolves after `delayMs`, or at once when `signal` aborts; never rejects. */
 export function sleep(clock: Clock, delayMs: number, signal?: AbortSignal): Promise<void> {
   if (signal?.aborted) return Promise.resolve()

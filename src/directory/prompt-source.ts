@@ -1,4 +1,4 @@
-import { type Clock, sleep } from '../clock.ts'
+import { type Clock, inTime } from '../clock.ts'
 import { UnavailableError } from '../errors.ts'
 import type { DirectorySource } from './directory.ts'
 
@@ -10,25 +10,13 @@ export function promptSource(
   source: DirectorySource,
   { clock, answerMs = 2_000 }: { clock: Clock; answerMs?: number },
 ): DirectorySource {
-  const inTime = async <Answer>(reading: Promise<Answer>): Promise<Answer> => {
-    const answered = new AbortController()
-    const late = sleep(clock, answerMs, answered.signal).then(() => {
-      throw new UnavailableError(`The database has not answered within ${answerMs} ms.`)
-    })
-    // The one that loses the race has nobody else to tell.
-    late.catch(() => {})
-    reading.catch(() => {})
-    try {
-      return await Promise.race([reading, late])
-    } finally {
-      answered.abort()
-    }
-  }
+  const late = () => new UnavailableError(`The database has not answered within ${answerMs} ms.`)
+  const prompt = <Answer>(reading: Promise<Answer>) => inTime(clock, reading, { withinMs: answerMs, late })
   return {
-    key: (hash) => inTime(source.key(hash)),
-    groupPath: (groupId) => inTime(source.groupPath(groupId)),
-    endpoint: (slug) => inTime(source.endpoint(slug)),
-    slugs: (workspaceId) => inTime(source.slugs(workspaceId)),
-    domains: () => inTime(source.domains()),
+    key: (hash) => prompt(source.key(hash)),
+    groupPath: (groupId) => prompt(source.groupPath(groupId)),
+    endpoint: (slug) => prompt(source.endpoint(slug)),
+    slugs: (workspaceId) => prompt(source.slugs(workspaceId)),
+    domains: () => prompt(source.domains()),
   }
 }

@@ -1,5 +1,5 @@
 import { Server } from 'node:net'
-import type { Timer } from '../clock.ts'
+import { repeat } from '../clock.ts'
 import { type ConnectionOptions, InboundConnection } from './connection.ts'
 
 export interface InboundServerOptions extends Omit<ConnectionOptions, 'keepsConnections' | 'date'> {
@@ -28,14 +28,13 @@ export class InboundServer extends Server {
       socket.once('close', () => this.#connections.delete(connection))
     })
 
-    let timer: Timer | null = null
-    const check = () => {
-      const nowMs = clock.monotonic()
-      for (const connection of this.#connections) connection.checkDeadline(nowMs)
-      timer = clock.after(checkEveryMs, check)
-    }
-    this.once('listening', check)
-    this.once('close', () => timer?.cancel())
+    this.once('listening', () => {
+      const checks = repeat(clock, checkEveryMs, () => {
+        const nowMs = clock.monotonic()
+        for (const connection of this.#connections) connection.checkDeadline(nowMs)
+      })
+      this.once('close', () => checks.cancel())
+    })
   }
 
   /** Closes the connections that carry no request. */

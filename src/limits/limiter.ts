@@ -1,4 +1,4 @@
-import type { Clock, Timer } from '../clock.ts'
+import { type Clock, repeat } from '../clock.ts'
 import type { Metrics } from '../metrics.ts'
 import { type Bucket, type BucketSet, canRefuse, type LimitBucket } from './buckets.ts'
 import type { CounterStore, Hold, Level, Refused } from './counter-store.ts'
@@ -70,7 +70,7 @@ export function openLimiter({
   metrics?: Pick<Metrics, 'settledOverReservation'>
 }): Limiter {
   const inFlight = new Set<Hold>()
-  const renewal = repeat(clock, counters.leaseMs / 3, () => counters.renew([...inFlight]))
+  const renewal = repeat(clock, counters.leaseMs / 3, () => void counters.renew([...inFlight]))
 
   return {
     async reserve({ hierarchy, buckets }, { tokens }) {
@@ -163,14 +163,4 @@ function advice({ threshold, unit, retryAfterMs, neverFits }: RefusedLimit): str
   if (neverFits) return 'This request alone is larger than the limit.'
   if (unit === 'DAY') return 'Try again after midnight UTC.'
   return `Try again in ${(Math.ceil(retryAfterMs / 100) / 10).toFixed(1)} s.`
-}
-
-function repeat(clock: Clock, everyMs: number, action: () => Promise<void>): Timer {
-  const next = (): Timer =>
-    clock.after(everyMs, () => {
-      timer = next()
-      void action()
-    })
-  let timer = next()
-  return { cancel: () => timer.cancel() }
 }

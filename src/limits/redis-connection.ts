@@ -1,7 +1,7 @@
 import { hash } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
-import type { Clock } from '../clock.ts'
+import { type Clock, inTime } from '../clock.ts'
 import type { Log } from '../log.ts'
 import type { Metrics } from '../metrics.ts'
 import { CountersUnavailable } from './counter-store.ts'
@@ -126,13 +126,8 @@ class FunctionCalls implements RedisConnection {
 
   async #withinDeadline(answer: Promise<unknown>): Promise<RedisAnswer> {
     const { clock, deadlineMs } = this.#parts
-    const late = Promise.withResolvers<never>()
-    const timer = clock.after(deadlineMs, () => late.reject(new DeadlineError()))
-    try {
-      return (await Promise.race([answer, late.promise])) as RedisAnswer
-    } finally {
-      timer.cancel()
-    }
+    const late = () => new DeadlineError()
+    return (await inTime(clock, answer, { withinMs: deadlineMs, late })) as RedisAnswer
   }
 }
 

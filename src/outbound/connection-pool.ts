@@ -1,5 +1,5 @@
 import type { Socket } from 'node:net'
-import type { Clock, Timer } from '../clock.ts'
+import { type Clock, repeat, type Timer } from '../clock.ts'
 import { OutboundCall, type OutboundHandler } from './call.ts'
 import { Connection, type OutboundRequest } from './connection.ts'
 
@@ -33,12 +33,17 @@ export class ConnectionPool {
   readonly #options: ConnectionPoolOptions
   readonly #free = new Map<string, FreeConnection[]>()
   readonly #open = new Set<Connection>()
-  #nextCheck: Timer
+  readonly #checks: Timer
   #isClosed = false
 
   constructor(options: ConnectionPoolOptions) {
     this.#options = options
-    this.#nextCheck = this.#scheduleCheck()
+    const { clock, firstByteTimeoutMs, idleTimeoutMs } = options
+    const checkEveryMs = Math.min(firstByteTimeoutMs / 8, idleTimeoutMs / 8, checkEveryMsMax)
+    this.#checks = repeat(clock, checkEveryMs, () => {
+      const nowMs = clock.monotonic()
+      for (const connection of this.#open) connection.checkDeadline(nowMs)
+    })
   }
 
   /** Never throws: the handler hears of every failure. */
@@ -53,18 +58,8 @@ export class ConnectionPool {
   /** Closes all connections; requests under way fail. */
   close(): void {
     this.#isClosed = true
-    this.#nextCheck.cancel()
+    this.#checks.cancel()
     for (const connection of this.#open) connection.destroy()
-  }
-
-  #scheduleCheck(): Timer {
-    const { clock, firstByteTimeoutMs, idleTimeoutMs } = this.#options
-    const everyMs = Math.min(firstByteTimeoutMs / 8, idleTimeoutMs / 8, checkEveryMsMax)
-    return clock.after(everyMs, () => {
-      const nowMs = clock.monotonic()
-      for (const connection of this.#open) connection.checkDeadline(nowMs)
-      this.#nextCheck = this.#scheduleCheck()
-    })
   }
 
   #connect(request: OutboundRequest, call: OutboundCall): void {

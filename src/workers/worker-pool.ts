@@ -1,8 +1,7 @@
 import { type ChildProcess, fork } from 'node:child_process'
-import { once } from 'node:events'
 import { join } from 'node:path'
 import type { MetricObject } from 'prom-client'
-import { type Clock, sleep } from '../clock.ts'
+import { type Clock, inTime, sleep } from '../clock.ts'
 import type { Config, ListenAddress } from '../config.ts'
 import { UnavailableError } from '../errors.ts'
 import type { InferencePlane } from '../inference-plane.ts'
@@ -56,6 +55,7 @@ export async function openWorkerPool(parts: WorkerPoolParts): Promise<WorkerPool
 interface Worker {
   process: ChildProcess
   channel: Channel<WorkerCalls>
+  ended: Promise<void>
 }
 
 class ForkedWorkers implements WorkerPool {
@@ -89,21 +89,18 @@ class ForkedWorkers implements WorkerPool {
   }
 
   async invalidate(change: Change): Promise<void> {
-    await this.#allInTime(answerMs, (channel) => channel.call('invalidate', change))
+    await this.#allInTime(answerMs, ({ channel }) => channel.call('invalidate', change))
   }
 
   async flush(): Promise<void> {
     const flushed = Promise.all([...this.#workers.values()].map(({ channel }) => channel.call('flush')))
-    const late = new AbortController()
-    const isLate = sleep(this.#parts.clock, flushMsMax, late.signal).then(() => {
-      if (!late.signal.aborted) throw new UnavailableError('The events of the last moments are not in the record yet.')
-    })
-    await Promise.race([flushed, isLate]).finally(() => late.abort())
+    const late = () => new UnavailableError('The events of the last moments are not in the record yet.')
+    await inTime(this.#parts.clock, flushed, { withinMs: flushMsMax, late })
   }
 
   async drain(): Promise<void> {
     this.#stopping = true
-    await this.#allInTime(this.#parts.config.shutdownTimeoutMs + answerMs, (channel) => channel.call('drain'))
+    await this.#allInTime(this.#parts.config.shutdownTimeoutMs + answerMs, ({ channel }) => channel.call('drain'))
   }
 
   onShipped(listener: ShippedListener): void {
@@ -120,32 +117,25 @@ class ForkedWorkers implements WorkerPool {
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.#stopping = true
-    const ends = [...this.#workers.values()].map(
-      ({ process }) => new Promise<void>((resolve) => process.once('exit', () => resolve())),
-    )
-    await this.#allInTime(this.#parts.config.shutdownTimeoutMs + stopMsMax, async (channel, process) => {
-      await Promise.all([once(process, 'exit'), channel.call('stop')])
-    })
-    await Promise.all(ends)
+    const workers = [...this.#workers.values()]
+    const withinMs = this.#parts.config.shutdownTimeoutMs + stopMsMax
+    await this.#allInTime(withinMs, ({ channel, ended }) => Promise.all([channel.call('stop'), ended]))
+    await Promise.all(workers.map(({ ended }) => ended))
   }
 
   /** Asks each worker. One that has not answered after `withinMs` is killed; the next to start ships its journal. */
-  async #allInTime(
-    withinMs: number,
-    ask: (channel: Worker['channel'], process: ChildProcess) => Promise<unknown>,
-  ): Promise<void> {
+  async #allInTime(withinMs: number, ask: (worker: Worker) => Promise<unknown>): Promise<void> {
     const { clock, log } = this.#parts
+    const late = () => new Error('The worker has not answered in time.')
     await Promise.all(
-      [...this.#workers].map(async ([number, { channel, process }]) => {
-        const answered = new AbortController()
-        const late = sleep(clock, withinMs, answered.signal).then(() => {
-          if (answered.signal.aborted) return
+      [...this.#workers].map(async ([number, worker]) => {
+        const answered = ask(worker).catch(() => undefined)
+        try {
+          await inTime(clock, answered, { withinMs, late })
+        } catch {
           log.error({ number }, 'a worker does not answer, and is killed; the next to start ships its journal')
-          process.kill('SIGKILL')
-        })
-        const end = ask(channel, process).catch(() => undefined)
-        await Promise.race([end, late])
-        answered.abort()
+          worker.process.kill('SIGKILL')
+        }
       }),
     )
   }
@@ -162,7 +152,11 @@ class ForkedWorkers implements WorkerPool {
         for (const listener of this.#listeners) listener(workspaceIds)
       },
     } satisfies MainCalls)
-    const worker = { process: child, channel }
+    const worker = {
+      process: child,
+      channel,
+      ended: new Promise<void>((resolve) => child.once('exit', () => resolve())),
+    }
     let hasStarted = false
     this.#workers.set(number, worker)
     child.once('exit', (code, signal) => {
