@@ -1,4 +1,4 @@
-import { HttpProtocolError } from './headers.ts'
+import { HttpProtocolError, lineEnd } from './headers.ts'
 
 /** Gathers the head of a message, up to the empty line that ends it. */
 export class HeadReader {
@@ -18,12 +18,12 @@ export class HeadReader {
   read(bytes: Buffer, start: number): { lines: string; end: number } | null {
     const known = this.#begun.length
     // Most heads are short, and most of a long body is not looked at.
+    const endMin = Math.max(0, known - 3)
     let text = this.#begun + bytes.toString('latin1', start, start + usualLength)
-    let end = text.indexOf(endMark, Math.max(0, known - 3))
-    if (end === -1 && bytes.length > start + usualLength) {
+    if (bytes.length > start + usualLength && !text.includes(endMark, endMin)) {
       text = this.#begun + bytes.toString('latin1', start, start + this.#lengthMax + endMark.length)
-      end = text.indexOf(endMark, Math.max(0, known - 3))
     }
+    const end = text.indexOf(endMark, endMin)
     if ((end === -1 ? text.length : end) > this.#lengthMax) throw new HeadTooLongError()
     const lines = end === -1 ? text : text.slice(0, end + lineEnd.length)
     if (notInLines.test(lines.slice(Math.max(0, known - 1)))) {
@@ -38,7 +38,6 @@ export class HeadReader {
   }
 }
 
-export const lineEnd = '\r\n'
 const endMark = lineEnd + lineEnd
 const usualLength = 1_024
 const notInLines = /[^\t\r\n\x20-\x7e\x80-\xff]|\r[^\n]|[^\r]\n/

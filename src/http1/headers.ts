@@ -9,6 +9,8 @@ export class HttpProtocolError extends Error {
 /** Names in lower case; what came more than once is joined by commas. */
 export type HeaderFields = Readonly<Record<string, string | undefined>>
 
+export const lineEnd = '\r\n'
+
 /** Names and values in turn, to be written. */
 export type HeaderList = readonly string[]
 
@@ -18,8 +20,8 @@ export type HeaderList = readonly string[]
  */
 export function readHeaders(lines: string, start: number): HeaderFields {
   const headers: Record<string, string> = Object.create(null)
-  for (let at = start, end = 0; at < lines.length; at = end + 2) {
-    end = lines.indexOf('\r\n', at)
+  for (let at = start, end = 0; at < lines.length; at = end + lineEnd.length) {
+    end = lines.indexOf(lineEnd, at)
     const colon = lines.indexOf(':', at)
     const name = colon === -1 ? null : fieldName(lines.slice(at, colon))
     if (name === null) throw new HttpProtocolError('A header is not valid.')

@@ -42,19 +42,11 @@ export class ShownText {
   }
 
   plainEnd(start: number): number {
-    for (let at = start; ; ) {
-      const shift = this.#show(at)
-      at = plainEnd(at - shift) + shift
-      if (this.#isShown(at)) return at
-    }
+    return this.#endOf(plainEnd, start)
   }
 
   unstructuredEnd(start: number): number {
-    for (let at = start; ; ) {
-      const shift = this.#show(at)
-      at = unstructuredEnd(at - shift) + shift
-      if (this.#isShown(at)) return at
-    }
+    return this.#endOf(unstructuredEnd, start)
   }
 
   /** -1 where the string does not end, or breaks the grammar. */
@@ -65,6 +57,14 @@ export class ShownText {
       if (end >= 0) return end + shift
       at = ~end + shift
       if (this.#isShown(at)) return -1
+    }
+  }
+
+  #endOf(find: (start: number) => number, start: number): number {
+    for (let at = start; ; ) {
+      const shift = this.#show(at)
+      at = find(at - shift) + shift
+      if (this.#isShown(at)) return at
     }
   }
 
