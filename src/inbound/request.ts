@@ -34,6 +34,11 @@ export class InboundRequest {
     this.#source = source
   }
 
+  /** Whether all of the body has come. */
+  get isComplete(): boolean {
+    return this.#state === 'complete'
+  }
+
   /**
    * The whole body, or why there is none: larger than `bytesMax`, or cut off by a client that left or was too slow.
    * Never holds more than `bytesMax` and one chunk. To be called once.

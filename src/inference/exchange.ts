@@ -34,21 +34,25 @@ export interface ExchangeParts {
 }
 
 /**
- * One inference request from its first byte to its last. The caller is known before a byte of the body is
- * read; capacity is taken before upstream is called; the event is on disk before the last byte leaves
- * (contract §11, §12, §14). What was reserved and not settled is given back on every way out.
+ * One inference request from its first byte to its last. The caller is known before a byte of the body is read;
+ * capacity is taken before upstream is called; the event is on disk before the last byte leaves (contract §11, §12,
+ * §14). What was reserved and not settled is given back on every way out.
  */
 export async function exchange(
   { directory, keyUse, limiter, journal, outbound, clock, log, metrics, bodyBytesMax, stallTimeoutMs }: ExchangeParts,
   { incoming, client, api }: { incoming: InboundRequest; client: ClientConnection; api: Api },
 ): Promise<void> {
-  const identity = await identify(incoming, { directory, keyUse, clock })
+  let identity = await identify(incoming, { directory, keyUse, clock })
   if (!identity.accepted) return client.refuse(identity.refusal)
-  const { caller } = identity
 
+  const isBodyHere = incoming.isComplete
   const reading = await readRequest(incoming, { api, bodyBytesMax })
   if (!reading.accepted) return client.refuse(reading.refusal)
   const { request } = reading
+  // A body may come long after its head: meanwhile the key may have been revoked, or its limits changed.
+  if (!isBodyHere) identity = await identify(incoming, { directory, keyUse, clock })
+  if (!identity.accepted) return client.refuse(identity.refusal)
+  const { caller } = identity
   const readAtMs = clock.monotonic()
 
   const route = await directory.route(caller, request.slug)

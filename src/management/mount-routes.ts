@@ -5,7 +5,7 @@ import type { KeyUse } from '../access/key-use.ts'
 import type { Clock } from '../clock.ts'
 import { ApiError, invalid } from '../errors.ts'
 import type { ChangeLog } from '../storage/change-log.ts'
-import type { Database, Transaction } from '../storage/database.ts'
+import type { Database, Queries, Transaction } from '../storage/database.ts'
 import { lockWorkspace } from '../storage/locks.ts'
 import type { SecretBox } from '../storage/secret-box.ts'
 import { auditClient, recordAudit } from './audit.ts'
@@ -30,6 +30,9 @@ export interface MountParts {
 /**
  * Serves `routes`: knows the caller before a byte of the body is read, parses what came by the route's schemas, runs
  * the handler, in a transaction where it may write, and lets out what the response schema declares.
+ *
+ * A body may come long after its head. So the caller is judged again once it is here: a key that was revoked meanwhile,
+ * or may do less, changes nothing (contract §3).
  */
 export function mountRoutes(
   server: FastifyInstance,
@@ -48,14 +51,15 @@ export function mountRoutes(
   const callers = new WeakMap<FastifyRequest, Caller>()
 
   for (const route of routes) {
+    const judge = ({ headers: { authorization } }: FastifyRequest, queries: Queries) =>
+      authenticate({ authorization, permission: route.permission, path: route.path }, { queries, operatorKeyHash })
     server.route({
       method: route.method,
       url: route.path.replaceAll(/\{(\w+)\}/g, ':$1'),
       schema: routeSchema(route),
       async onRequest(request) {
         const presented = { authorization: request.headers.authorization, path: route.path }
-        const known = () =>
-          authenticate({ ...presented, permission: route.permission }, { queries: database.queries, operatorKeyHash })
+        const known = () => judge(request, database.queries)
         const caller = await (route.outlivesDatabase ? remembered.recalling(presented, known) : known())
         if (caller.actor.kind === 'workspace-key') keyUse.noted('workspace', caller.actor.prefix, clock.now())
         const retryAfterMs = rate.retryAfterMs(nameOf(caller), `${route.method} ${route.path}`)
@@ -66,16 +70,23 @@ export function mountRoutes(
         if (route.body === undefined) refuseBody(request.body)
         const caller = callers.get(request)
         if (caller === undefined) throw new Error('A request came this far without authentication.')
+        const asked: Asked = { request, caller, judgeAgain: (queries) => judge(request, queries) }
         const answer =
           route.transaction === 'none'
-            ? await serveOutside(route, { request, caller }, { database, clock })
-            : await database.transaction((transaction) =>
-                write(route, { request, caller }, { transaction, clock, secretBox }),
-              )
+            ? await serveOutside(route, asked, { database, clock })
+            : await database.transaction((transaction) => write(route, asked, { transaction, clock, secretBox }))
         return reply.type(route.contentType).send(answer)
       },
     })
   }
+}
+
+/** A request whose body is here, and who called when its head came. */
+interface Asked {
+  request: FastifyRequest
+  caller: Caller
+  /** Who calls as of now. Throws as `authenticate` does. */
+  judgeAgain: (queries: Queries) => Promise<Caller>
 }
 
 /** The dotted path to a text that PostgreSQL does not take, or null. */
@@ -92,10 +103,11 @@ function placeOfNul(value: unknown): string | null {
 /** Serves a read, or a request that waits for the world outside; what that did is in the audit log before its answer. */
 async function serveOutside(
   route: Route,
-  { request, caller }: { request: FastifyRequest; caller: Caller },
+  { request, caller: callerOfHead, judgeAgain }: Asked,
   { database, clock }: { database: Database; clock: Clock },
 ): Promise<unknown> {
   const { params, query, body, headers } = request
+  const caller = body === undefined ? callerOfHead : await judgeAgain(database.queries)
   const received = { bytes: receivedBytes(request), headers }
   const input = { params, query, body, received, ...caller, queries: database.queries }
   const result = await route.serve(input)
@@ -111,12 +123,14 @@ async function serveOutside(
 /** Carries out a request that may change something, once for its `Idempotency-Key`, and records it in the audit log. */
 async function write(
   route: Route,
-  { request, caller }: { request: FastifyRequest; caller: Caller },
+  asked: Asked,
   { transaction, clock, secretBox }: IdempotencyParts,
 ): Promise<unknown> {
+  const { request } = asked
   const { params, query, body, headers } = request
   const received = { bytes: receivedBytes(request), headers }
-  const input = { params, query, body, received, ...(await locked(caller, transaction)), transaction }
+  const caller = await locked(asked, transaction)
+  const input = { params, query, body, received, ...caller, transaction }
   const serve = async () => {
     const result = await route.serve(input)
     await recordAudit(transaction, { events: route.audit(result, input), caller, client: auditClient(headers), clock })
@@ -139,10 +153,8 @@ function refuseBody(body: unknown): void {
 
 const noFields = z.strictObject({})
 
-/** The caller with its workspace as it is now, locked until the transaction ends. */
-async function locked(caller: Caller, transaction: Transaction): Promise<Caller> {
-  if (!('workspace' in caller)) return caller
-  const workspace = await lockWorkspace(caller.workspace.id, transaction)
-  if (workspace === undefined) throw new ApiError('UNAUTHORIZED')
-  return { ...caller, workspace }
+/** The caller as it is now; with its workspace locked, it stays so until the transaction ends. */
+async function locked({ caller, judgeAgain }: Asked, transaction: Transaction): Promise<Caller> {
+  if ('workspace' in caller) await lockWorkspace(caller.workspace.id, transaction)
+  return judgeAgain(transaction.queries)
 }
