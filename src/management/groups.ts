@@ -2,7 +2,13 @@ import { z } from 'zod'
 import type { Clock } from '../clock.ts'
 import { ApiError, invalid } from '../errors.ts'
 import { newId } from '../id.ts'
-import { cascadingViolation, effectiveModels, type GroupOnPath, limitEnforcements } from '../limits/effective-limits.ts'
+import {
+  bySlug,
+  cascadingViolation,
+  effectiveModels,
+  type GroupOnPath,
+  limitEnforcements,
+} from '../limits/effective-limits.ts'
 import type { ChangeLog } from '../storage/change-log.ts'
 import type { Queries, Transaction } from '../storage/database.ts'
 import { type PageRequest, Pagination, page, pageQuery, pageStart } from '../storage/page.ts'
@@ -181,7 +187,7 @@ export async function createGroup(
     parent_group_id: parentId,
     path: [id, ...ancestors.map((ancestor) => ancestor.id)].join('/'),
     limit_enforcement,
-    models,
+    models: bySlug(models),
     created_at: clock.now(),
   }
   refuseCascadingViolation(group, { ancestors, descendants: [] })
@@ -217,7 +223,7 @@ export async function updateGroup(
   const changed: StoredGroup = {
     ...group,
     name: metadata?.name === undefined ? group.name : metadata.name,
-    models: models ?? group.models,
+    models: models == null ? group.models : bySlug(models),
   }
   const below = await readDescendants(workspaceId, id, transaction.queries)
   refuseCascadingViolation(changed, { ancestors, descendants: below })
@@ -263,7 +269,7 @@ function audited({ id, metadata }: Pick<Group, 'id' | 'metadata'>) {
 }
 
 function toRow(group: StoredGroup): GroupRow {
-  return { ...group, models: JSON.stringify(group.models) }
+  return { ...group, models: JSON.stringify([...group.models.values()]) }
 }
 
 function toGroup(path: GroupPath): Group {
@@ -271,7 +277,7 @@ function toGroup(path: GroupPath): Group {
   return {
     id,
     metadata: { name, external_entity_id },
-    models,
+    models: [...models.values()],
     effective_models: effectiveModels(limit_enforcement, path),
     hierarchy: { limit_enforcement, parent_group_id },
     created_at: timestamp(created_at),
