@@ -23,7 +23,7 @@ import {
   readPaths,
   type StoredGroup,
 } from './group-tree.ts'
-import { EffectiveModelConfig, ModelConfigs } from './model-config.ts'
+import { EffectiveModelConfig, GivenModelConfigs, ModelConfigs } from './model-config.ts'
 import { defineRoute, type Route } from './route.ts'
 import { Timestamp, timestamp } from './timestamp.ts'
 
@@ -42,7 +42,7 @@ const GroupMetadata = z.strictObject({ name: name.default(null), external_entity
 const CreateGroupRequest = z
   .strictObject({
     metadata: GroupMetadata,
-    models: ModelConfigs.min(1),
+    models: GivenModelConfigs.min(1),
     hierarchy: z
       .strictObject({
         limit_enforcement: LimitEnforcement.nullable()
@@ -58,7 +58,9 @@ type CreateGroupRequest = z.output<typeof CreateGroupRequest>
 const UpdateGroupRequest = z
   .strictObject({
     metadata: z.strictObject({ name: name.exactOptional() }).meta({ id: 'UpdateGroupMetadataV1' }).nullish(),
-    models: ModelConfigs.nullish().describe('The whole set: a model that it does not list can no longer be called.'),
+    models: GivenModelConfigs.nullish().describe(
+      'The whole set: a model that it does not list can no longer be called.',
+    ),
   })
   .refine(({ metadata, models }) => metadata?.name !== undefined || models != null, {
     error: 'Give metadata.name, models or both.',
