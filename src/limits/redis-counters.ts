@@ -163,7 +163,7 @@ class FunctionCounters implements RedisCounters {
     const [wallMs = 0, ...figures] = answer.slice(1).map(Number)
     const resetAtMs = (Math.floor(wallMs / dayMs) + 1) * dayMs
     const usage = slugs.map((slug, index) => {
-      const [requests = 0, tokens = 0] = figures.slice(index * 2)
+      const [requests = 0, tokens = 0] = figures.slice(index * 2, index * 2 + 2)
       return [slug, { requests, tokens, resetAtMs }] as const
     })
     return new Map(usage.filter(([, { requests }]) => requests > 0))

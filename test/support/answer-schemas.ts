@@ -26,6 +26,7 @@ export interface Schema {
   pattern?: string
   minLength?: number
   minItems?: number
+  maxItems?: number
   minimum?: number
   maximum?: number
   properties?: Record<string, Schema>

@@ -3,6 +3,7 @@ import { utcDay } from '../../src/clock.ts'
 import { type Bucket, type BucketSet, bucketSet } from '../../src/limits/buckets.ts'
 import type { CounterStore, Hold, Taken } from '../../src/limits/counter-store.ts'
 import {
+  bySlug,
   type LimitEnforcement,
   limitTypes,
   type ModelLimits,
@@ -177,7 +178,7 @@ export class Simulation {
   }
 
   buckets(group: GroupName): BucketSet {
-    const path = paths[group].map((id) => ({ id, models: [{ slug, ...this.#limits[id] }] }))
+    const path = paths[group].map((id) => ({ id, models: bySlug([{ slug, ...this.#limits[id] }]) }))
     return bucketSet(this.#enforcement, path, slug)
   }
 
