@@ -44,6 +44,7 @@ const reasoningNames = ['reasoning_content', 'reasoning', 'reasoning_details']
 /** Members that hold nothing the model wrote, or what is counted elsewhere. */
 const passedOver = new Set([
   ...['id', 'type', 'object', 'role', 'status', 'call_id', 'item_id', 'format', 'signature', 'annotations', 'logprobs'],
+  ...['stop_reason', 'stop_sequence'],
   ...reasoningNames,
 ])
 

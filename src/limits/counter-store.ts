@@ -12,11 +12,11 @@ import type { Bucket, BucketSet, LimitBucket } from './buckets.ts'
  * - In no interval of a rate limit's unit, wherever it starts, do the requests taken and not given back exceed the
  *   threshold; nor do the tokens, but for what settled above its reservation.
  * - The counter of a day belongs to that day. Nothing is ever reset.
- * - What is neither settled nor released returns by itself once `leaseMs` have passed since it was taken or renewed.
+ * - What is neither settled, abandoned nor released returns by itself once `leaseMs` have passed since it was taken or renewed.
  *   A settlement that comes later still counts, for a day.
  * - `take`, `seedDay` and `dayUsage` reject with `CountersUnavailable` when the store cannot be reached, and `take` when a token count is not a
- *   whole number of at least 0: a counter that was fed anything else would refuse nobody. `settle` and `release` see
- *   to it themselves that what they were told is not lost, and reject only such a token count; `renew` never rejects.
+ *   whole number of at least 0: a counter that was fed anything else would refuse nobody. `settle`, `abandon` and `release`
+ *   see to it themselves that what they were told is not lost, and reject only such a token count; `renew` never rejects.
  */
 export interface CounterStore {
   readonly leaseMs: number
@@ -26,11 +26,17 @@ export interface CounterStore {
 
   /**
    * The request was served and used `tokens`: the reservation becomes that figure, at the time of admission and on its
-   * day. The first of `settle` and `release` holds; whatever follows changes nothing.
+   * day. The first of `settle`, `abandon` and `release` holds; whatever follows changes nothing.
    */
   settle(hold: Hold, tokens: number): Promise<void>
 
-  /** The request was not served: all that it took returns, the request itself included. */
+  /**
+   * The client left before there was anything to serve. The request was admitted: rolling windows go on counting it,
+   * with `tokens`. A day counts what is in the record, and gives back all that it took.
+   */
+  abandon(hold: Hold, tokens: number): Promise<void>
+
+  /** Upstream failed to serve the request: all that it took returns, the request itself included. */
   release(hold: Hold): Promise<void>
 
   /** These requests are still in flight: their leases start anew. One that had run out is counted again. */

@@ -116,12 +116,18 @@ class FunctionCounters implements RedisCounters {
     const claim = this.#takeClaim(id)
     if (claim === null) return
     claim.share.add(claim.day, claim.plan.dayCounters, tokens)
-    this.#telling.finish(claim, tokens)
+    this.#telling.finish(claim, { kind: 'settled', tokens })
+  }
+
+  async abandon({ id }: Hold, tokens: number): Promise<void> {
+    assertCountable(tokens)
+    const claim = this.#takeClaim(id)
+    if (claim !== null) this.#telling.finish(claim, { kind: 'abandoned', tokens })
   }
 
   async release({ id }: Hold): Promise<void> {
     const claim = this.#takeClaim(id)
-    if (claim !== null) this.#telling.finish(claim, null)
+    if (claim !== null) this.#telling.finish(claim, { kind: 'released' })
   }
 
   async renew(holds: readonly Hold[]): Promise<void> {

@@ -159,6 +159,22 @@ export function counterStoreSuite(backend: CounterBackend): void {
       await admit(counters, buckets, 10)
     })
 
+    test('who is abandoned counts in rolling windows, and not towards a day', async () => {
+      const { counters } = await running.open({ leaseMs })
+      const buckets = [
+        bucket({ unit: 'SECOND', threshold: 1 }),
+        bucket({ type: 'TOKEN', unit: 'MINUTE', threshold: 10 }),
+        bucket({ unit: 'DAY', threshold: 1 }),
+        bucket({ type: 'TOKEN', unit: 'DAY', threshold: 10 }),
+      ]
+      const abandoned = await admit(counters, buckets, 10)
+      await counters.abandon(abandoned, 3)
+      await counters.settle(abandoned, 5)
+      await counters.release(abandoned)
+      await counters.abandon(abandoned, 7)
+      assert.deepEqual(await levels(counters, buckets), [1, 3, 0, 0])
+    })
+
     test('the first of settle and release holds, and is done once', async () => {
       const { counters } = await running.open({ leaseMs })
       const buckets = [
