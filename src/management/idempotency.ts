@@ -13,11 +13,11 @@ const sweptMax = 100
 const IdempotencyKey = z.string().regex(/^[\x21-\x7e]{1,255}$/)
 
 /** What a POST may carry to be safe to send again; to be declared with the route's other headers. */
-export const idempotencyHeader = z.looseObject({
+export const idempotencyHeader = {
   'idempotency-key': IdempotencyKey.optional().describe(
     'Sent again with the same body within 24 hours, the request is not carried out again: the first answer comes back.',
   ),
-})
+}
 
 export interface IdempotentRequest {
   /** The `Idempotency-Key` header. */
