@@ -243,12 +243,29 @@ describe('models, secrets and endpoints', () => {
       await lab.refused(404, 'DELETE /v1/secrets/short-lived')
     })
 
-    test('a name is URL-safe, a value not empty', async () => {
-      for (const name of ['', 'a b', 'a/b', 'ä', 'x'.repeat(101)]) {
+    test('a name is URL-safe, so that DELETE can name it, a value not empty', async () => {
+      for (const name of ['', 'a b', 'a/b', 'ä', '.', '..', 'x'.repeat(101)]) {
         await lab.invalid('name', 'POST /v1/secrets', { name, value: 'x' })
       }
       await lab.invalid('value', 'POST /v1/secrets', { name: 'a', value: '' })
       await lab.invalid('value', 'POST /v1/secrets', { name: 'a' })
+      for (const name of ['.env', 'a..b', '~']) {
+        await lab.ok('POST /v1/secrets', { name, value: 'x' })
+        await lab.ok(`DELETE /v1/secrets/${name}`)
+      }
+    })
+
+    test('a value is one that a header can carry: others are a 400 that says what to leave out', async () => {
+      const { id } = await lab.ok<{ id: string }>('POST /v1/teams', { name: 'sends' })
+      for (const value of ['sk-1\n', 'sk-1\r\n', 'sk\n1', 'sk\u00001', 'sk\u007f', 'sk-1\u2028', 'sk-ключ']) {
+        for (const path of ['/v1/secrets', `/v1/teams/${id}/secrets`]) {
+          const { details = [] } = await lab.invalid('value', `POST ${path}`, { name: 'a', value })
+          assert.match(String(details[0]?.message), /leave out line feeds/)
+        }
+      }
+      for (const value of ['{"type": "service_account"}', ' sk-1\t', 'clé', 'x'.repeat(65_536)]) {
+        await lab.ok('POST /v1/secrets', { name: 'sent', value })
+      }
     })
   })
 
