@@ -24,6 +24,14 @@ describe('the tollgate command', () => {
   const login = (key: string) =>
     tollgate(['login', '--url', gateway.management, '--with-api-key'], { settings, input: `${key}\n` })
 
+  test('is a file that can be run as it is checked out', () => {
+    const root = join(import.meta.dirname, '../..')
+    const { bin } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'))
+    const command = join(root, bin.tollgate)
+    assert.equal(statSync(command).mode & 0o111, 0o111)
+    assert.match(readFileSync(command, 'utf8'), /^#!\/usr\/bin\/env node\n/)
+  })
+
   test('without a profile a command says how to get one', async () => {
     const { code, stderr } = await run('whoami')
     assert.equal(code, 1)
