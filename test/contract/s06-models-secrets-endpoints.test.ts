@@ -134,7 +134,14 @@ describe('models, secrets and endpoints', () => {
         'http://[::ffff:169.254.169.254]/v1',
         'http://[::ffff:a9fe:a9fe]/v1',
         'http://[::169.254.169.254]/v1',
+        'http://[::ffff:0:169.254.169.254]/v1',
+        'http://[::ffff:0:100.100.100.200]/v1',
         'http://[64:ff9b::169.254.169.254]/v1',
+        'http://[64:ff9b:1::169.254.169.254]/v1',
+        'http://[64:ff9b:1:2:3:4:169.254.169.254]/v1',
+        'http://[64:ff9b:1:a9fe:a9:fe00::]/v1',
+        'http://[64:ff9b:1:2a9:fe:a9fe::]/v1',
+        'http://[64:ff9b:1:2:a9:fea9:fe00:0]/v1',
         'http://[2002:a9fe:a9fe::]/v1',
         'http://[fd00:ec2::254]/v1',
         'http://100.100.100.200/v1',
@@ -145,6 +152,19 @@ describe('models, secrets and endpoints', () => {
         'http://metadata/v1',
       ]
       for (const url of refused) await refusedUrl(url)
+      for (const base_url of [
+        'http://[::ffff:0:10.0.0.1]/v1',
+        'http://[64:ff9b::10.0.0.1]/v1',
+        'http://[64:ff9b:1::10.0.0.1]/v1',
+        'http://[64:ff9b:1:a00:0:100::]/v1',
+        'http://[2001:db8::169.254.169.254]/v1',
+      ]) {
+        const { id } = await lab.ok<Model>('POST /v1/models', {
+          name: 'translated',
+          environments: [{ name: 'production', base_url }],
+        })
+        await lab.ok(`DELETE /v1/models/${id}`)
+      }
     })
 
     test('PATCH changes what it names and nothing else', async () => {
