@@ -177,7 +177,16 @@ export function readConfig(
       throw new StartError(`${variable} must ${error instanceof Error ? error.message : String(error)}.`)
     }
   }
-  return Object.fromEntries(Object.entries(settings).map(([name, setting]) => [name, read(setting)])) as Config
+  const config = Object.fromEntries(Object.entries(settings).map(([name, setting]) => [name, read(setting)])) as Config
+  refuseKeyOfTwoKinds(config)
+  return config
+}
+
+/** One key would then open what belongs to the operator and what belongs to a lab (contract §3). */
+function refuseKeyOfTwoKinds({ operatorKey, bootstrapKey }: Config): void {
+  if (operatorKey === null || operatorKey !== bootstrapKey) return
+  const [operator, bootstrap] = [settings.operatorKey.variable, settings.bootstrapKey.variable]
+  throw new StartError(`${operator} must be another key than ${bootstrap}, which is a key of a workspace.`)
 }
 
 /** The process's own environment, for the command line to hand to `readConfig`. */

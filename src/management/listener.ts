@@ -117,6 +117,7 @@ const apiReferenceOptions: FastifyApiReferenceOptions = {
   routePrefix: '/docs',
   configuration: {
     url: '../v1/spec',
+    authentication: { preferredSecurityScheme: 'key' },
     withDefaultFonts: false,
     telemetry: false,
     hideClientButton: true,

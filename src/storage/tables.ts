@@ -285,6 +285,7 @@ export interface AuditLogRow {
 export interface IdempotentAnswerRow {
   /** A hash of whose the key is, where it was used, and of the key itself. */
   id: string
+  /** Empty where it is sealed with the answer. */
   request_hash: string
   sealed_answer: string
   created_at: number
