@@ -1,4 +1,5 @@
 import { StartError } from './errors.ts'
+import { canonicalHostname } from './hostname.ts'
 import { fallbackModes } from './limits/fallback-counters.ts'
 import { logLevels } from './log.ts'
 
@@ -63,6 +64,13 @@ export const settings = {
     fallback: null,
     meaning: '32 bytes in base64 that encrypt stored secrets. Generated and kept in the data folder when not set.',
     parse: masterKey,
+  },
+  reservedHostnames: {
+    variable: 'TOLLGATE_RESERVED_HOSTNAMES',
+    fallback: null,
+    meaning:
+      'Hostnames, separated by commas, that no workspace may claim for itself: those under which several labs are served.',
+    parse: hostnames,
   },
   workers: {
     variable: 'TOLLGATE_WORKERS',
@@ -215,6 +223,14 @@ function masterKey(given: string): Buffer {
   const bytes = Buffer.from(given, 'base64')
   if (bytes.length !== 32) throw new Error(`be 32 bytes in base64; it decodes to ${bytes.length}`)
   return bytes
+}
+
+function hostnames(given: string): string[] {
+  return given.split(',').map((name) => {
+    const hostname = canonicalHostname(name.trim())
+    if (hostname === null) throw new Error('be hostnames separated by commas, like gateway.example.com')
+    return hostname
+  })
 }
 
 function postgresUrl(given: string): string {

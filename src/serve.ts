@@ -121,6 +121,7 @@ export async function serve(config: Config, { clock = systemClock }: { clock?: C
     dispatcher,
     sendTestEvent: (webhook) => sendTestEvent(webhook, { postbox, secretBox, clock }),
     operatorKey,
+    reservedHostnames: config.reservedHostnames ?? [],
     clock,
     log,
     metrics,

@@ -35,6 +35,10 @@ describe('settings', () => {
     [{ TOLLGATE_REQUEST_BODY_BYTES_MAX: '1e6' }, /^TOLLGATE_REQUEST_BODY_BYTES_MAX must be a whole number/],
     [{ TOLLGATE_REDIS_URL: '127.0.0.1:6379' }, /^TOLLGATE_REDIS_URL must be a URL like redis:/],
     [{ TOLLGATE_LIMITS_FALLBACK: 'allow' }, /^TOLLGATE_LIMITS_FALLBACK must be one of local, reject; it is 'allow'\.$/],
+    [
+      { TOLLGATE_RESERVED_HOSTNAMES: 'a.example.com, b' },
+      /^TOLLGATE_RESERVED_HOSTNAMES must be hostnames separated by commas/,
+    ],
     [{ TOLLGATE_DATA_DIR: '' }, /^TOLLGATE_DATA_DIR must not be empty\.$/],
   ]
   for (const [environment, sentence] of mistakes) {
