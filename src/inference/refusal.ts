@@ -83,6 +83,11 @@ export function malformedRequest(message: string, param: string | null = null): 
   return { status: 400, type: 'invalid_request_error', code: null, message, param }
 }
 
+/** `name` is there twice, or in other letter case: servers could read it in more than one way. */
+export function ambiguousName(name: string): Refusal {
+  return malformedRequest(`\`${name}\` must stand in the request body once, in lower case.`, name)
+}
+
 /** The same answer whether the model does not exist, is not served or is not this caller's (contract §11). */
 export function modelNotFound(slug: string): Refusal {
   return {

@@ -1,9 +1,10 @@
 import type { InboundRequest } from '../inbound/request.ts'
 import type { Api } from './api.ts'
-import { MemberNames, type ScannedObject, scanJsonObject } from './json-scan.ts'
-import type { Span } from './json-text.ts'
+import { type Edit, MemberNames, type ScannedObject, scanJsonObject } from './json-scan.ts'
+import { jsonBytes, type Span } from './json-text.ts'
 import { estimatePromptTokens } from './prompt-estimate.ts'
-import { malformedRequest, type Refusal, refusals } from './refusal.ts'
+import { ambiguousName, malformedRequest, type Refusal, refusals } from './refusal.ts'
+import { readStreamOptions } from './stream-options.ts'
 
 /** An inference request, as far as the gateway has to understand it; the rest stays bytes. */
 export interface InferenceRequest {
@@ -13,6 +14,8 @@ export interface InferenceRequest {
   isStream: boolean
   /** Whether the client itself asked for the chunk that carries a stream's usage. */
   showsUsage: boolean
+  /** Has upstream send that chunk; null where it does so anyhow, or need not. */
+  usageEdit: Edit | null
   /** Prompt estimate plus the largest output declared, in tokens (contract §12). */
   tokensToReserve: number
   /** The body's `metadata`, as JSON text. */
@@ -55,12 +58,10 @@ export async function readRequest(
   const scanned = scanJsonObject(body, members)
   if (!scanned.ok) {
     return refused(
-      scanned.reason === 'ambiguous-name'
-        ? malformedRequest(`\`${scanned.name}\` must stand in the request body once, in lower case.`, scanned.name)
-        : malformedRequest(unreadable[scanned.reason]),
+      scanned.reason === 'ambiguous-name' ? ambiguousName(scanned.name) : malformedRequest(unreadable[scanned.reason]),
     )
   }
-  const value = (name: Member): unknown => parseSpan(body, scanned.members[name])
+  const value = (name: Member): unknown => scalar(body, scanned.members[name])
 
   const slug = value('model')
   if (typeof slug !== 'string' || slug === '') {
@@ -70,7 +71,11 @@ export async function readRequest(
   if (metadata === 'invalid') {
     return refused(malformedRequest('`metadata` must be a JSON object of at most 16 KiB.', 'metadata'))
   }
-  const isStream = value('stream') === true
+  const isStream = value('stream') ?? false
+  // Many servers take 1, "true" and "on" for true: they would stream without being asked for the usage.
+  if (typeof isStream !== 'boolean') return refused(malformedRequest('`stream` must be true or false.', 'stream'))
+  const options = readStreamOptions(body, scanned)
+  if ('refusal' in options) return refused(options.refusal)
   return {
     accepted: true,
     request: {
@@ -78,7 +83,8 @@ export async function readRequest(
       body,
       scanned,
       isStream,
-      showsUsage: isStream && asksForUsage(value('stream_options')),
+      showsUsage: isStream && options.includesUsage,
+      usageEdit: isStream && api.usageOnRequest ? options.withUsage : null,
       tokensToReserve:
         estimatePromptTokens(body, spans(scanned, api.promptMembers)) +
         Math.max(0, ...api.outputBoundMembers.map((name) => tokenCount(value(name)))) *
@@ -98,9 +104,17 @@ function refused(refusal: Refusal): Reading {
   return { accepted: false, refusal }
 }
 
-function parseSpan(body: Buffer, span: Span | undefined): unknown {
-  return span === undefined ? undefined : JSON.parse(body.toString('utf8', span.start, span.end))
+/** A string, number, boolean or null. What is nested stays unread, however long it is, and counts as none of them. */
+function scalar(body: Buffer, span: Span | undefined): unknown {
+  if (span === undefined) return undefined
+  const first = body[span.start]
+  return first === openBrace || first === openBracket
+    ? notScalar
+    : JSON.parse(body.toString('utf8', span.start, span.end))
 }
+
+const notScalar = Symbol('a list or an object')
+const { openBrace, openBracket } = jsonBytes
 
 function spans(scanned: ScannedObject<Member>, names: readonly Member[]): Span[] {
   return names.flatMap((name) => scanned.members[name] ?? [])
@@ -112,15 +126,6 @@ function readMetadata(body: Buffer, span: Span | undefined): string | null | 'in
   const text = body.toString('utf8', span.start, span.end)
   if (text === 'null') return null
   return text.startsWith('{') ? text : 'invalid'
-}
-
-function asksForUsage(streamOptions: unknown): boolean {
-  return (
-    typeof streamOptions === 'object' &&
-    streamOptions !== null &&
-    'include_usage' in streamOptions &&
-    streamOptions.include_usage === true
-  )
 }
 
 /** A count of tokens or choices that a request declares; what is none is left to upstream to refuse. */

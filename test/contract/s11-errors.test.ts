@@ -59,6 +59,26 @@ describe('inference errors', () => {
     ['hides its model behind an escape', `{"model":"${defaultSlug}","mod\\u0065l":"other/x"}`, 'model'],
     ['has metadata that is no object', `{"model":"${defaultSlug}","metadata":"x"}`, 'metadata'],
     ['has metadata over 16 KiB', JSON.stringify(chat({ metadata: { x: 'y'.repeat(16_400) } })), 'metadata'],
+    ['has a stream of 1', JSON.stringify(chat({ stream: 1 })), 'stream'],
+    ['has a stream of "true"', JSON.stringify(chat({ stream: 'true' })), 'stream'],
+    ['has a stream of "on"', JSON.stringify(chat({ stream: 'on' })), 'stream'],
+    ['has a stream that is a list', JSON.stringify(chat({ stream: [true] })), 'stream'],
+    ['has stream options that are no object', JSON.stringify(chat({ stream_options: 'usage' })), 'stream_options'],
+    [
+      'asks for usage with a 1',
+      JSON.stringify(chat({ stream_options: { include_usage: 1 } })),
+      'stream_options.include_usage',
+    ],
+    [
+      'asks for usage in two letter cases',
+      JSON.stringify(chat({ stream: true, stream_options: { include_usage: true, include_Usage: false } })),
+      'stream_options.include_usage',
+    ],
+    [
+      'asks for usage twice',
+      `{"model":"${defaultSlug}","stream":true,"stream_options":{"include_usage":true,"include_usage":false}}`,
+      'stream_options.include_usage',
+    ],
     ['is nested too deeply', `{"model":"${defaultSlug}","x":${'['.repeat(2_000)}${']'.repeat(2_000)}}`, null],
     ['has a control character in a string', `{"model":"${defaultSlug}","x":"\u0000"}`, null],
   ]
