@@ -1,7 +1,7 @@
 import { isUtf8 } from 'node:buffer'
 import { JsonText, jsonBytes, malformed, type Span, tooDeep } from './json-text.ts'
 
-const { backslash, closeBrace, comma, openBrace } = jsonBytes
+const { backslash, closeBrace, comma, openBrace, openBracket } = jsonBytes
 
 /**
  * Finds the members that matter of a JSON object, at its top level, without parsing the document. It accepts what
@@ -171,6 +171,17 @@ export class MemberWalk {
     return false
   }
 }
+
+/** What a scanned value is, where it is a string, a number, a boolean or null. A list or an object stays unread. */
+export function scalarAt(bytes: Buffer, span: Span | undefined): unknown {
+  if (span === undefined) return undefined
+  const first = bytes[span.start]
+  return first === openBrace || first === openBracket
+    ? nested
+    : JSON.parse(bytes.toString('utf8', span.start, span.end))
+}
+
+const nested = Symbol('a list or an object')
 
 /** Bytes to put in the place of others; an empty span inserts before a byte, an empty replacement removes. */
 export interface Edit extends Span {

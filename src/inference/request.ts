@@ -1,7 +1,8 @@
 import type { InboundRequest } from '../inbound/request.ts'
 import type { Api } from './api.ts'
-import { type Edit, MemberNames, type ScannedObject, scanJsonObject } from './json-scan.ts'
-import { jsonBytes, type Span } from './json-text.ts'
+import { type Edit, MemberNames, type ScannedObject, scalarAt, scanJsonObject } from './json-scan.ts'
+import type { Span } from './json-text.ts'
+import { readOutputBound } from './output-bound.ts'
 import { estimatePromptTokens } from './prompt-estimate.ts'
 import { ambiguousName, malformedRequest, type Refusal, refusals } from './refusal.ts'
 import { readStreamOptions } from './stream-options.ts'
@@ -29,6 +30,7 @@ const members = new MemberNames([
   'stream',
   'stream_options',
   'n',
+  'best_of',
   'metadata',
   'messages',
   'tools',
@@ -61,7 +63,7 @@ export async function readRequest(
       scanned.reason === 'ambiguous-name' ? ambiguousName(scanned.name) : malformedRequest(unreadable[scanned.reason]),
     )
   }
-  const value = (name: Member): unknown => scalar(body, scanned.members[name])
+  const value = (name: Member): unknown => scalarAt(body, scanned.members[name])
 
   const slug = value('model')
   if (typeof slug !== 'string' || slug === '') {
@@ -76,6 +78,8 @@ export async function readRequest(
   if (typeof isStream !== 'boolean') return refused(malformedRequest('`stream` must be true or false.', 'stream'))
   const options = readStreamOptions(body, scanned)
   if ('refusal' in options) return refused(options.refusal)
+  const output = readOutputBound(body, scanned, api)
+  if ('refusal' in output) return refused(output.refusal)
   return {
     accepted: true,
     request: {
@@ -85,10 +89,7 @@ export async function readRequest(
       isStream,
       showsUsage: isStream && options.includesUsage,
       usageEdit: isStream && api.usageOnRequest ? options.withUsage : null,
-      tokensToReserve:
-        estimatePromptTokens(body, spans(scanned, api.promptMembers)) +
-        Math.max(0, ...api.outputBoundMembers.map((name) => tokenCount(value(name)))) *
-          Math.max(1, tokenCount(value('n'))),
+      tokensToReserve: estimatePromptTokens(body, spans(scanned, api.promptMembers)) + Math.ceil(output.tokens),
       metadata,
     },
   }
@@ -104,18 +105,6 @@ function refused(refusal: Refusal): Reading {
   return { accepted: false, refusal }
 }
 
-/** A string, number, boolean or null. What is nested stays unread, however long it is, and counts as none of them. */
-function scalar(body: Buffer, span: Span | undefined): unknown {
-  if (span === undefined) return undefined
-  const first = body[span.start]
-  return first === openBrace || first === openBracket
-    ? notScalar
-    : JSON.parse(body.toString('utf8', span.start, span.end))
-}
-
-const notScalar = Symbol('a list or an object')
-const { openBrace, openBracket } = jsonBytes
-
 function spans(scanned: ScannedObject<Member>, names: readonly Member[]): Span[] {
   return names.flatMap((name) => scanned.members[name] ?? [])
 }
@@ -126,9 +115,4 @@ function readMetadata(body: Buffer, span: Span | undefined): string | null | 'in
   const text = body.toString('utf8', span.start, span.end)
   if (text === 'null') return null
   return text.startsWith('{') ? text : 'invalid'
-}
-
-/** A count of tokens or choices that a request declares; what is none is left to upstream to refuse. */
-function tokenCount(value: unknown): number {
-  return typeof value === 'number' && Number.isSafeInteger(value) && value > 0 ? value : 0
 }
