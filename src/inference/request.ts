@@ -1,4 +1,5 @@
 import type { InboundRequest } from '../inbound/request.ts'
+import { reservedTokensMax } from '../limits/counter-store.ts'
 import type { Api } from './api.ts'
 import { type Edit, MemberNames, type ScannedObject, scalarAt, scanJsonObject } from './json-scan.ts'
 import type { Span } from './json-text.ts'
@@ -17,7 +18,7 @@ export interface InferenceRequest {
   showsUsage: boolean
   /** Has upstream send that chunk; null where it does so anyhow, or need not. */
   usageEdit: Edit | null
-  /** Prompt estimate plus the largest output declared, in tokens (contract §12). */
+  /** Prompt estimate plus the largest output declared, in tokens, as far as counters can take them (contract §12). */
   tokensToReserve: number
   /** The body's `metadata`, as JSON text. */
   metadata: string | null
@@ -89,7 +90,10 @@ export async function readRequest(
       isStream,
       showsUsage: isStream && options.includesUsage,
       usageEdit: isStream && api.usageOnRequest ? options.withUsage : null,
-      tokensToReserve: estimatePromptTokens(body, spans(scanned, api.promptMembers)) + Math.ceil(output.tokens),
+      tokensToReserve: Math.min(
+        reservedTokensMax,
+        estimatePromptTokens(body, spans(scanned, api.promptMembers)) + Math.ceil(output.tokens),
+      ),
       metadata,
     },
   }

@@ -141,6 +141,30 @@ describe('enforcement', () => {
     }
   })
 
+  test('a maximum beyond all counting is refused by a token limit, and passed on where there is none', async () => {
+    const most = Number.MAX_SAFE_INTEGER
+    const limits = [{ type: 'TOKEN', unit: 'MINUTE', threshold: 1_000_000_000 }] as const
+    const limited = await gateway.customer({ limits: [...limits] })
+    const unlimited = await gateway.customer({})
+    for (const body of [
+      { prompt: 'a', max_tokens: most },
+      { prompt: 'a', max_tokens: most, n: most, best_of: most },
+      { prompt: ['a', 'b'], max_tokens: most, n: most },
+      { prompt: ['a', 'b'], max_tokens: 2e300, best_of: 2e300 },
+      { prompt: ['a', 'b'], max_tokens: 1, n: most },
+    ]) {
+      const infer = (key: string) => gateway.infer(key, { model: defaultSlug, ...body }, { path: '/v1/completions' })
+      const error = await refusal(await infer(limited.key))
+      assert.equal(error.type, 'tokens')
+      // Upstream may well refuse it; the gateway does not.
+      const seen = upstream.requests.length
+      const passedOn = await infer(unlimited.key)
+      await passedOn.text()
+      assert.notEqual(passedOn.status, 500)
+      assert.equal(upstream.requests.length, seen + 1)
+    }
+  })
+
   test('a count that is no number, which a lenient server would read as one, is 400', async () => {
     const { key } = await gateway.customer({})
     for (const name of ['max_tokens', 'max_completion_tokens', 'n', 'best_of']) {
