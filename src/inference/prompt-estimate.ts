@@ -24,7 +24,12 @@ export function estimatePromptTokens(bytes: Buffer, members: readonly Span[]): n
       payloads++
     }
   }
-  return Math.max(1, Math.ceil(textBytes / bytesPerToken) + payloads * tokensPerPayload + tokenIds)
+  return Math.max(1, estimateTextTokens(textBytes) + payloads * tokensPerPayload + tokenIds)
+}
+
+/** About how many tokens so many bytes of text have: right for English. */
+export function estimateTextTokens(bytes: number): number {
+  return Math.ceil(bytes / bytesPerToken)
 }
 
 function hasText(bytes: Buffer, { start, end }: Span): boolean {
