@@ -1,3 +1,4 @@
+import { idLengthMax } from '../directory/copies.ts'
 import type { HeaderList } from '../http1/headers.ts'
 import { describeRefusal, type RefusedLimit } from '../limits/limiter.ts'
 
@@ -94,9 +95,14 @@ export function modelNotFound(slug: string): Refusal {
     status: 404,
     type: 'invalid_request_error',
     code: 'model_not_found',
-    message: `The model '${slug}' does not exist or you do not have access to it.`,
+    message: `The model '${beginning(slug)}' does not exist or you do not have access to it.`,
     param: 'model',
   }
+}
+
+/** Of a name as long as any that exists, all. */
+function beginning(name: string): string {
+  return name.length <= idLengthMax ? name : `${name.slice(0, idLengthMax)}…`
 }
 
 /** A request that does not fit one of its limits (contract §12). */

@@ -184,6 +184,22 @@ describe('inference errors', () => {
     assert.equal(messages.size, 1)
   })
 
+  test('a slug as long as any can be is served, and the answer to a longer one repeats its beginning only', async () => {
+    const longest = `acme/${'x'.repeat(250)}`
+    await gateway.publish(longest, upstream.baseUrl)
+    await assert.rejects(gateway.publish(`${longest}x`, upstream.baseUrl), /400/)
+    upstream.script({})
+    const workspaceKey = gateway.workspaceKey
+    assert.equal((await gateway.infer(workspaceKey, chat({ model: longest }))).status, 200)
+    for (const model of [`${longest}x`, `${longest}${'\u0001'.repeat(9_000)}`]) {
+      const response = await gateway.infer(workspaceKey, chat({ model }))
+      assert.equal(response.status, 404)
+      const { code, message } = await errorOf(response)
+      assert.equal(code, 'model_not_found')
+      assert.equal(message, `The model '${longest}…' does not exist or you do not have access to it.`)
+    }
+  })
+
   test('an unknown path is 404 and a wrong method 405', async () => {
     assert.equal((await fetch(`${gateway.inference}/v1/unknown`)).status, 404)
     assert.equal((await fetch(`${gateway.inference}/v1/chat/completions`)).status, 405)
