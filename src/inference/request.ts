@@ -103,6 +103,7 @@ const unreadable = {
   'not-json': 'The request body is not valid JSON.',
   'not-object': 'The request body must be a JSON object.',
   'too-deep': 'The request body is nested too deeply.',
+  'too-many-members': 'The request body has more than 1,000 members.',
 }
 
 function refused(refusal: Refusal): Reading {

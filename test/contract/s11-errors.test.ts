@@ -80,6 +80,7 @@ describe('inference errors', () => {
       'stream_options.include_usage',
     ],
     ['is nested too deeply', `{"model":"${defaultSlug}","x":${'['.repeat(2_000)}${']'.repeat(2_000)}}`, null],
+    ['has more than 1,000 members', `{"model":"${defaultSlug}",${'"é":1,'.repeat(1_000)}"messages":[]}`, null],
     ['has a control character in a string', `{"model":"${defaultSlug}","x":"\u0000"}`, null],
   ]
   for (const [name, body, param] of malformed) {
