@@ -51,7 +51,7 @@ export async function readRequest(
   incoming: InboundRequest,
   { api, bodyBytesMax }: { api: Api; bodyBytesMax: number },
 ): Promise<Reading> {
-  if (incoming.headers['content-encoding'] !== undefined) {
+  if (isEncoded(incoming)) {
     return refused(malformedRequest('The request body must not be compressed.'))
   }
   const body = await incoming.body({ bytesMax: bodyBytesMax })
@@ -97,6 +97,12 @@ export async function readRequest(
       metadata,
     },
   }
+}
+
+/** RFC 9110 §8.4.1: `identity` says that there is no encoding, and names of codings know no letter case. */
+function isEncoded({ headers }: InboundRequest): boolean {
+  const codings = headers['content-encoding']
+  return codings?.split(',').some((coding) => coding.trim().toLowerCase() !== 'identity') ?? false
 }
 
 const unreadable = {

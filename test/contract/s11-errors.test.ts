@@ -96,9 +96,11 @@ describe('inference errors', () => {
   }
 
   test('a compressed request body is 400', async () => {
-    const response = await gateway.infer(customer.key, chat(), { headers: { 'content-encoding': 'gzip' } })
-    assert.equal(response.status, 400)
-    await errorOf(response)
+    for (const encoding of ['gzip', 'identity, br', '']) {
+      const response = await gateway.infer(customer.key, chat(), { headers: { 'content-encoding': encoding } })
+      assert.equal(response.status, 400)
+      await errorOf(response)
+    }
   })
 
   test('a request body over the limit is 413, declared or not', async () => {

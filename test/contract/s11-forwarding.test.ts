@@ -63,6 +63,16 @@ describe('forwarding', () => {
     assert.equal(headers['proxy-authorization'], undefined)
   })
 
+  test('takes a body that is said not to be encoded, and does not pass on that word', async () => {
+    upstream.script({})
+    for (const encoding of ['identity', 'Identity', 'identity, identity']) {
+      const response = await gateway.infer(customer.key, chat(), { headers: { 'content-encoding': encoding } })
+      assert.equal(response.status, 200)
+      await response.text()
+      assert.equal(lastRequest().headers['content-encoding'], undefined)
+    }
+  })
+
   test("keeps upstream's cookies, server name and credentials from the client", async () => {
     upstream.script({
       headers: {
