@@ -106,6 +106,12 @@ export interface DayUsage {
   resetAtMs: number
 }
 
+/**
+ * The most that one request may reserve: more than any will use, and so little that thousands of them together are
+ * still counted exactly, in doubles and in texts of 14 digits, which is how Lua writes a number.
+ */
+export const reservedTokensMax = 10 ** 12
+
 /** Throws `RangeError`: a counter that was fed anything else than a whole number of at least 0 would refuse nobody. */
 export function assertCountable(tokens: number): void {
   if (!Number.isSafeInteger(tokens) || tokens < 0) {

@@ -128,6 +128,15 @@ describe('metering', () => {
     })
   }
 
+  test('a very long prompt whose upstream gives no usage is not tokenized: a token for every four bytes', async () => {
+    upstream.script({ usage: 'never' })
+    const messages = [{ role: 'user', content: '漢字'.repeat(200_000) }]
+    await (await gateway.infer(customer.key, chat({ messages }))).text()
+    const event = await onlyEvent()
+    assert.equal(event.usageSource, 'estimated')
+    assert.equal(event.tokens.inputTokens, Math.ceil(Buffer.byteLength(JSON.stringify(messages)) / 4))
+  })
+
   test('an error inside a 200, with nothing beside it, was not served: the client gets an error, and nothing is billed', async () => {
     upstream.script({ text: 'one two', trouble: { kind: 'error-frame', afterChunks: 0, message: 'out of memory' } })
     const text = await (await gateway.infer(customer.key, chat({ stream: true }))).text()
