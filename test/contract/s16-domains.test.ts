@@ -45,9 +45,10 @@ describe("the labs' own domains", () => {
 
   test("on a lab's domain its own keys work and no other lab's", async () => {
     const { id } = await claim('api.acme-lab.com')
-    assert.equal(await statusUnder('api.acme-lab.com', customer.key), 200)
-    assert.equal(await statusUnder('API.acme-lab.com:443', customer.key), 200)
-    assert.equal(await statusUnder('api.acme-lab.com', stranger), 401)
+    for (const host of ['api.acme-lab.com', 'API.acme-lab.com:443', 'api.acme-lab.com.', 'Api.acme-lab.com.:443']) {
+      assert.equal(await statusUnder(host, customer.key), 200, host)
+      assert.equal(await statusUnder(host, stranger), 401, host)
+    }
     assert.equal(await statusUnder('elsewhere.example.com', stranger), 200)
     await gateway.manage('DELETE', `/v1/gateway/domains/${id}`)
     assert.equal(await statusUnder('api.acme-lab.com', stranger), 200)
