@@ -139,9 +139,10 @@ export class InboundConnection implements RequestTaker, RequestSource, ResponseC
 
   #received(bytes: Buffer): void {
     if (this.#isLingering) return
-    if (!this.#reader.hasBegun) this.#sinceMs = this.#options.clock.monotonic()
+    const hadBegun = this.#reader.hasBegun
     try {
       const taken = this.#reader.isComplete ? 0 : this.#reader.push(bytes)
+      if (!hadBegun && this.#reader.hasBegun) this.#sinceMs = this.#options.clock.monotonic()
       if (taken < bytes.length) this.#keepAhead(bytes.subarray(taken))
       this.#advance()
     } catch (cause) {

@@ -24,6 +24,8 @@ export interface RequestTaker {
 }
 
 const headLengthMax = 16 * 1024
+/** Some clients send one empty line after a body. */
+const emptyLinesLengthMax = 16
 
 /**
  * Reads one request as it comes (RFC 9112), and nothing more lenient than the RFC: a request that a proxy before us
@@ -34,6 +36,7 @@ export class RequestReader {
   readonly #head = new HeadReader({ lengthMax: headLengthMax })
   /** Null until the head has been read. */
   #body: BodyReader | null = null
+  #emptyLinesLength = 0
 
   constructor(taker: RequestTaker) {
     this.#taker = taker
@@ -46,7 +49,7 @@ export class RequestReader {
   push(bytes: Buffer): number {
     let at = 0
     if (this.#body === null) {
-      if (!this.hasBegun) at = emptyLinesEnd(bytes)
+      if (!this.hasBegun) at = this.#skipEmptyLines(bytes)
       const head = this.#head.read(bytes, at)
       if (head === null) return bytes.length
       at = head.end
@@ -57,7 +60,7 @@ export class RequestReader {
     return at
   }
 
-  /** Whether a byte of the request has come. */
+  /** Whether a byte of the request has come. Empty lines before it are none. */
   get hasBegun(): boolean {
     return this.hasHead || this.#head.hasBegun
   }
@@ -68,6 +71,15 @@ export class RequestReader {
 
   get isComplete(): boolean {
     return this.#body?.isComplete === true
+  }
+
+  /** RFC 9112 §2.2. They are no request's beginning, or they would put off its deadline for ever. */
+  #skipEmptyLines(bytes: Buffer): number {
+    let at = 0
+    while (bytes[at] === carriageReturn || bytes[at] === lineFeed) at++
+    this.#emptyLinesLength += at
+    if (this.#emptyLinesLength > emptyLinesLengthMax) throw new HttpProtocolError('Too many lines are empty.')
+    return at
   }
 
   #takeHead(lines: string): BodyReader {
@@ -90,13 +102,6 @@ export class RequestReader {
 }
 
 const requestLinePattern = /^([!#$%&'*+\-.^_`|~0-9A-Za-z]+) ([\x21-\x7e\x80-\xff]+) HTTP\/1\.([01])\r\n/
-
-/** RFC 9112 §2.2: some clients send an empty line after a body. */
-function emptyLinesEnd(bytes: Buffer): number {
-  let at = 0
-  while (bytes[at] === carriageReturn || bytes[at] === lineFeed) at++
-  return at
-}
 
 const carriageReturn = 0x0d
 const lineFeed = 0x0a

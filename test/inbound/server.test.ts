@@ -294,6 +294,13 @@ describe('the server of the inference plane', () => {
 
   const states: Record<string, { sent: string; afterMs: number; told: RegExp; answered?: RegExp }> = {
     'that sends nothing': { sent: '', afterMs: 1_000, told: /^$/ },
+    'that sends nothing but empty lines': { sent: '\r\n\r\n', afterMs: 1_000, told: /^$/ },
+    'that sends empty lines and no further request': {
+      sent: `${post('ok')}\r\n`,
+      answered: /ok$/,
+      afterMs: 75_000,
+      told: /200 OK[\s\S]*ok$/,
+    },
     'whose head does not end': { sent: 'GET / HTTP/1.1\r\nhost:', afterMs: 1_000, told: /400[\s\S]*too-slow$/ },
     'whose body does not end': {
       sent: 'POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 9\r\n\r\nabc',
@@ -344,6 +351,22 @@ describe('the server of the inference plane', () => {
     clock.advance(900)
     client.send(post('two').slice(20))
     await client.received(/two$/)
+  })
+
+  test('is not kept waiting by empty lines, however many come and however slowly', async () => {
+    const clock = new ManualClock()
+    await using server = await serving(echo, { clock })
+    const slow = await server.connect()
+    for (let sent = 1; sent <= 5; sent++) {
+      clock.advance(190)
+      slow.send('\r\n')
+      await until(() => server.connections()[0]?.bytesRead === 2 * sent)
+    }
+    clock.advance(190)
+    assert.equal(await slow.ended(), '')
+    const many = await server.connect()
+    many.send('\r\n'.repeat(9))
+    assert.match(await many.ended(), /400 Bad Request[\s\S]*malformed$/)
   })
 
   test('leaves a request alone that is being answered, however long that takes', async () => {
