@@ -5,8 +5,10 @@ import { type HeaderFields, HttpProtocolError, hasWord, readHeaders } from '../h
 /** What a request says before its body. */
 export interface RequestHead {
   method: string
-  /** The path and the query, as they were sent. */
+  /** The path and the query, as they were sent; in place of an absolute URL, those of it. */
   target: string
+  /** Whom the client asked for, perhaps with a port: the host of an absolute URL before the header's. '' for neither. */
+  host: string
   headers: HeaderFields
   /** In bytes; 0 where there is no body. */
   bodyLength: number | 'chunked'
@@ -96,12 +98,36 @@ export class RequestReader {
       throw new HttpProtocolError('The request must have one Host header.')
     }
     const keepsAlive = readsChunks ? !hasWord(connection, 'close') : hasWord(connection, 'keep-alive')
-    this.#taker.onHead({ method, target, headers, bodyLength: length, readsChunks, keepsAlive })
+    const url = target.startsWith('/') ? null : urlParts(target)
+    this.#taker.onHead({
+      method,
+      target: url?.target ?? target,
+      host: url?.host ?? host ?? '',
+      headers,
+      bodyLength: length,
+      readsChunks,
+      keepsAlive,
+    })
     return new BodyReader(length, (chunk) => this.#taker.onData(chunk))
   }
 }
 
 const requestLinePattern = /^([!#$%&'*+\-.^_`|~0-9A-Za-z]+) ([\x21-\x7e\x80-\xff]+) HTTP\/1\.([01])\r\n/
+
+/** No user, no empty host, nothing in it that two could read differently. */
+const httpUrlPattern = /^https?:\/\/((?:[a-z0-9._-]+|\[[0-9a-f:.]+\])(?::\d{1,5})?)(\/.*|\?.*|)$/is
+
+/**
+ * RFC 9112 §3.2.2: a target may be a URL, as for a proxy, and its host is then the one that counts, whatever the header
+ * says. Null for what is no URL of HTTP.
+ */
+function urlParts(target: string): Pick<RequestHead, 'target' | 'host'> | null {
+  if (!/^https?:/i.test(target)) return null
+  const match = httpUrlPattern.exec(target)
+  if (match === null) throw new HttpProtocolError('The target is a URL that is not valid.')
+  const [, host = '', rest = ''] = match
+  return { target: rest.startsWith('/') ? rest : `/${rest}`, host }
+}
 
 const carriageReturn = 0x0d
 const lineFeed = 0x0a

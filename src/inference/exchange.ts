@@ -120,7 +120,7 @@ export async function identify(
 }
 
 /** The host that the client asked for, without a port and without the dot at its end that a full name may have. */
-function hostnameOf({ headers: { host = '' } }: InboundRequest): string {
+function hostnameOf({ host }: InboundRequest): string {
   const port = host.lastIndexOf(':')
   const name = (port === -1 || host.endsWith(']') ? host : host.slice(0, port)).toLowerCase()
   return name.endsWith('.') ? name.slice(0, -1) : name
