@@ -227,7 +227,7 @@ export class InboundConnection implements RequestTaker, RequestSource, ResponseC
     this.resume()
   }
 
-  /** A client that closes its side has gone, as far as can be seen. */
+  /** A client that closes its side has gone, as far as can be seen: only writing to it would tell whether it still reads. */
   #clientEnded(): void {
     if (!this.#isLingering) this.destroy()
   }
