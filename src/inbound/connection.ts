@@ -18,6 +18,8 @@ export interface ConnectionOptions {
   requestTimeoutMs: number
   /** How long a connection may be without a request. */
   keepAliveMs: number
+  /** Longest time in which a client may read nothing of an answer that waits for it. */
+  stallTimeoutMs: number
   /** Whether connections are kept for further requests: not while the server is closing. */
   keepsConnections: () => boolean
   /** The time as the `date` header has it. */
@@ -56,30 +58,35 @@ export class InboundConnection implements RequestTaker, RequestSource, ResponseC
   #hasServed = false
   /** Our side is closed; what the client still sends is of no interest. */
   #isLingering = false
-  /** When the state began that `isOverdue` judges. */
+  /** When the state began that `checkDeadline` judges, or the client was last seen to read an answer that is over. */
   #sinceMs: number
+  /** Of an answer that is over, when `checkDeadline` last looked. */
+  #unsentBytes = 0
 
   constructor(socket: Socket, options: ConnectionOptions) {
     this.stream = socket
     this.#options = options
     this.#sinceMs = options.clock.monotonic()
     socket.on('data', (bytes: Buffer) => this.#received(bytes))
-    socket.on('drain', () => this.#exchange?.response.drained())
+    socket.on('drain', () => this.#sent())
     socket.on('end', () => this.#clientEnded())
     // `close` follows.
     socket.on('error', () => {})
     socket.on('close', () => this.#exchangeLost())
   }
 
-  /** Nothing of a request has come, and nothing of a response is under way. */
+  /** Nothing of a request has come, and nothing of a response is under way or still to be sent. */
   get isIdle(): boolean {
-    return this.#exchange === null && !this.#reader.hasBegun && !this.#isLingering
+    return this.#exchange === null && !this.#reader.hasBegun && !this.#isLingering && this.stream.writableLength === 0
   }
 
   /** Sees to it that nobody holds the connection for ever. To be called now and then. */
   checkDeadline(nowMs: number): void {
+    const unsentBytes = this.#isOver ? this.stream.writableLength : 0
+    if (unsentBytes !== this.#unsentBytes) this.#sinceMs = nowMs
+    this.#unsentBytes = unsentBytes
     if (nowMs - this.#sinceMs < this.#allowedMs()) return
-    if (this.#isLingering || !this.#reader.hasBegun) this.destroy()
+    if (this.#isOver) this.destroy()
     else this.#refuse('too-slow')
   }
 
@@ -139,9 +146,10 @@ export class InboundConnection implements RequestTaker, RequestSource, ResponseC
 
   #received(bytes: Buffer): void {
     if (this.#isLingering) return
-    if (!this.#reader.hasBegun) this.#sinceMs = this.#options.clock.monotonic()
+    const hadBegun = this.#reader.hasBegun
     try {
       const taken = this.#reader.isComplete ? 0 : this.#reader.push(bytes)
+      if (!hadBegun && this.#reader.hasBegun) this.#stateBegins()
       if (taken < bytes.length) this.#keepAhead(bytes.subarray(taken))
       this.#advance()
     } catch (cause) {
@@ -156,22 +164,41 @@ export class InboundConnection implements RequestTaker, RequestSource, ResponseC
     if (this.#aheadBytes > aheadBytesMax) this.pause()
   }
 
-  /** Goes on to the next request once this one has been read and answered. */
+  /** The client has read what was written. */
+  #sent(): void {
+    this.#exchange?.response.drained()
+    this.#advance()
+  }
+
+  /** Goes on to the next request once this one has been read and answered, and the client reads its answers. */
   #advance(): void {
-    if (!this.#reader.isComplete || this.#exchange?.response.isOver !== true || this.#isLingering) return
+    if (!this.#isOver || this.#exchange === null || this.#isLingering || this.stream.writableNeedDrain) return
     const ahead = this.#ahead
     this.#reader = new RequestReader(this)
     this.#exchange = null
     this.#ahead = []
     this.#aheadBytes = 0
     this.#hasServed = true
-    this.#sinceMs = this.#options.clock.monotonic()
+    this.#stateBegins()
+    this.resume()
     for (const bytes of ahead) this.#received(bytes)
   }
 
+  /** No request is under way: what was asked has been answered, whether or not the client has read that. */
+  get #isOver(): boolean {
+    if (this.#isLingering || !this.#reader.hasBegun) return true
+    return this.#reader.isComplete && this.#exchange?.response.isOver === true
+  }
+
+  #stateBegins(): void {
+    this.#sinceMs = this.#options.clock.monotonic()
+    this.#unsentBytes = 0
+  }
+
   #allowedMs(): number {
-    const { headTimeoutMs, requestTimeoutMs, keepAliveMs } = this.#options
-    if (this.#isLingering) return this.stream.writableLength > 0 ? keepAliveMs : lingerMs
+    const { headTimeoutMs, requestTimeoutMs, keepAliveMs, stallTimeoutMs } = this.#options
+    if (this.#unsentBytes > 0) return stallTimeoutMs
+    if (this.#isLingering) return lingerMs
     if (!this.#reader.hasBegun) return this.#hasServed ? keepAliveMs : headTimeoutMs
     if (!this.#reader.hasHead) return headTimeoutMs
     return this.#reader.isComplete ? Number.POSITIVE_INFINITY : requestTimeoutMs
@@ -195,12 +222,12 @@ export class InboundConnection implements RequestTaker, RequestSource, ResponseC
   /** Closes our side only: to close both while the client still sends would take the answer from it. */
   #linger(): void {
     this.#isLingering = true
-    this.#sinceMs = this.#options.clock.monotonic()
+    this.#stateBegins()
     this.stream.end()
     this.resume()
   }
 
-  /** A client that closes its side has gone, as far as can be seen. */
+  /** A client that closes its side has gone, as far as can be seen: only writing to it would tell whether it still reads. */
   #clientEnded(): void {
     if (!this.#isLingering) this.destroy()
   }

@@ -5,8 +5,10 @@ import { type HeaderFields, HttpProtocolError, hasWord, readHeaders } from '../h
 /** What a request says before its body. */
 export interface RequestHead {
   method: string
-  /** The path and the query, as they were sent. */
+  /** The path and the query, as they were sent; in place of an absolute URL, those of it. */
   target: string
+  /** Whom the client asked for, perhaps with a port: the host of an absolute URL before the header's. '' for neither. */
+  host: string
   headers: HeaderFields
   /** In bytes; 0 where there is no body. */
   bodyLength: number | 'chunked'
@@ -24,6 +26,8 @@ export interface RequestTaker {
 }
 
 const headLengthMax = 16 * 1024
+/** Some clients send one empty line after a body. */
+const emptyLinesLengthMax = 16
 
 /**
  * Reads one request as it comes (RFC 9112), and nothing more lenient than the RFC: a request that a proxy before us
@@ -34,6 +38,7 @@ export class RequestReader {
   readonly #head = new HeadReader({ lengthMax: headLengthMax })
   /** Null until the head has been read. */
   #body: BodyReader | null = null
+  #emptyLinesLength = 0
 
   constructor(taker: RequestTaker) {
     this.#taker = taker
@@ -46,7 +51,7 @@ export class RequestReader {
   push(bytes: Buffer): number {
     let at = 0
     if (this.#body === null) {
-      if (!this.hasBegun) at = emptyLinesEnd(bytes)
+      if (!this.hasBegun) at = this.#skipEmptyLines(bytes)
       const head = this.#head.read(bytes, at)
       if (head === null) return bytes.length
       at = head.end
@@ -57,7 +62,7 @@ export class RequestReader {
     return at
   }
 
-  /** Whether a byte of the request has come. */
+  /** Whether a byte of the request has come. Empty lines before it are none. */
   get hasBegun(): boolean {
     return this.hasHead || this.#head.hasBegun
   }
@@ -68,6 +73,15 @@ export class RequestReader {
 
   get isComplete(): boolean {
     return this.#body?.isComplete === true
+  }
+
+  /** RFC 9112 §2.2. They are no request's beginning, or they would put off its deadline for ever. */
+  #skipEmptyLines(bytes: Buffer): number {
+    let at = 0
+    while (bytes[at] === carriageReturn || bytes[at] === lineFeed) at++
+    this.#emptyLinesLength += at
+    if (this.#emptyLinesLength > emptyLinesLengthMax) throw new HttpProtocolError('Too many lines are empty.')
+    return at
   }
 
   #takeHead(lines: string): BodyReader {
@@ -84,18 +98,35 @@ export class RequestReader {
       throw new HttpProtocolError('The request must have one Host header.')
     }
     const keepsAlive = readsChunks ? !hasWord(connection, 'close') : hasWord(connection, 'keep-alive')
-    this.#taker.onHead({ method, target, headers, bodyLength: length, readsChunks, keepsAlive })
+    const url = target.startsWith('/') ? null : urlParts(target)
+    this.#taker.onHead({
+      method,
+      target: url?.target ?? target,
+      host: url?.host ?? host ?? '',
+      headers,
+      bodyLength: length,
+      readsChunks,
+      keepsAlive,
+    })
     return new BodyReader(length, (chunk) => this.#taker.onData(chunk))
   }
 }
 
 const requestLinePattern = /^([!#$%&'*+\-.^_`|~0-9A-Za-z]+) ([\x21-\x7e\x80-\xff]+) HTTP\/1\.([01])\r\n/
 
-/** RFC 9112 §2.2: some clients send an empty line after a body. */
-function emptyLinesEnd(bytes: Buffer): number {
-  let at = 0
-  while (bytes[at] === carriageReturn || bytes[at] === lineFeed) at++
-  return at
+/** No user, no empty host, nothing in it that two could read differently. */
+const httpUrlPattern = /^https?:\/\/((?:[a-z0-9._-]+|\[[0-9a-f:.]+\])(?::\d{1,5})?)(\/.*|\?.*|)$/is
+
+/**
+ * RFC 9112 §3.2.2: a target may be a URL, as for a proxy, and its host is then the one that counts, whatever the header
+ * says. Null for what is no URL of HTTP.
+ */
+function urlParts(target: string): Pick<RequestHead, 'target' | 'host'> | null {
+  if (!/^https?:/i.test(target)) return null
+  const match = httpUrlPattern.exec(target)
+  if (match === null) throw new HttpProtocolError('The target is a URL that is not valid.')
+  const [, host = '', rest = ''] = match
+  return { target: rest.startsWith('/') ? rest : `/${rest}`, host }
 }
 
 const carriageReturn = 0x0d

@@ -17,6 +17,7 @@ const unreadBytesMax = 64 * 1024
 export class InboundRequest {
   readonly method: RequestHead['method']
   readonly target: RequestHead['target']
+  readonly host: RequestHead['host']
   readonly headers: RequestHead['headers']
   readonly #bodyLength: RequestHead['bodyLength']
   readonly #source: RequestSource
@@ -26,9 +27,10 @@ export class InboundRequest {
   #isForgotten = false
   #reading: { bytesMax: number; resolve: (body: Body) => void } | null = null
 
-  constructor({ method, target, headers, bodyLength }: RequestHead, source: RequestSource) {
+  constructor({ method, target, host, headers, bodyLength }: RequestHead, source: RequestSource) {
     this.method = method
     this.target = target
+    this.host = host
     this.headers = headers
     this.#bodyLength = bodyLength
     this.#source = source

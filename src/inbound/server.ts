@@ -2,7 +2,10 @@ import { Server } from 'node:net'
 import { repeat } from '../clock.ts'
 import { type ConnectionOptions, InboundConnection } from './connection.ts'
 
-export interface InboundServerOptions extends Omit<ConnectionOptions, 'keepsConnections' | 'date'> {
+type OwnOptions = 'keepsConnections' | 'date' | 'stallTimeoutMs'
+
+export interface InboundServerOptions extends Omit<ConnectionOptions, OwnOptions> {
+  stallTimeoutMs?: number
   /** How often deadlines are looked at: so much later than they say, clients are cut off. */
   checkEveryMs: number
 }
@@ -18,10 +21,10 @@ export interface InboundServerOptions extends Omit<ConnectionOptions, 'keepsConn
 export class InboundServer extends Server {
   readonly #connections = new Set<InboundConnection>()
 
-  constructor({ checkEveryMs, ...options }: InboundServerOptions) {
+  constructor({ checkEveryMs, stallTimeoutMs = 300_000, ...options }: InboundServerOptions) {
     super({ allowHalfOpen: true, noDelay: true })
     const { clock } = options
-    const parts = { ...options, keepsConnections: () => this.listening, date: httpDate(clock) }
+    const parts = { ...options, stallTimeoutMs, keepsConnections: () => this.listening, date: httpDate(clock) }
     this.on('connection', (socket) => {
       const connection = new InboundConnection(socket, parts)
       this.#connections.add(connection)

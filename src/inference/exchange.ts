@@ -119,8 +119,9 @@ export async function identify(
   return { accepted: true, caller }
 }
 
-/** The host that the client asked for, without a port. */
-function hostnameOf({ headers: { host = '' } }: InboundRequest): string {
+/** The host that the client asked for, without a port and without the dot at its end that a full name may have. */
+function hostnameOf({ host }: InboundRequest): string {
   const port = host.lastIndexOf(':')
-  return (port === -1 || host.endsWith(']') ? host : host.slice(0, port)).toLowerCase()
+  const name = (port === -1 || host.endsWith(']') ? host : host.slice(0, port)).toLowerCase()
+  return name.endsWith('.') ? name.slice(0, -1) : name
 }

@@ -24,6 +24,9 @@ const ErrorBody = z.union([
     .transform(({ detail }) => ({ error: { message: detail, type: null, code: null, param: null } })),
 ])
 
+/** These are about the lab's own credential, and quote it: their text is the lab's affair. */
+const credentialStatuses: readonly number[] = [401, 403, 407]
+
 /**
  * What the client is told when upstream answered with anything but 200: its 4xx in the shape of the API called,
  * with the model by the name that the client knows; a 5xx, or what is no answer at all, as a bad gateway
@@ -38,6 +41,16 @@ export async function upstreamRefusal(
     response.discard()
     return refusals.upstreamFailed
   }
+  if (credentialStatuses.includes(status)) {
+    response.discard()
+    return {
+      status,
+      type: 'invalid_request_error',
+      code: null,
+      message: 'The model refused the request. Your API key is not the reason.',
+      headers: retryHeaders(headers),
+    }
+  }
   const error = parseError(await readUpTo(response, bodyBytesMax))
   return {
     status,
@@ -49,10 +62,19 @@ export async function upstreamRefusal(
   }
 }
 
-/** Upstream's name for the model is the lab's own affair. */
+/** Where upstream is, and its name for the model, are the lab's own affair. */
 function withPublicName(message: string, { target, slug }: { target: Target; slug: string }): string {
-  const withoutHost = message.replaceAll(new URL(target.origin).host, 'the model')
+  const withoutHost = message.replaceAll(hostPattern(target.origin), 'the model')
   return target.targetModel === null ? withoutHost : withoutHost.replaceAll(target.targetModel, slug)
+}
+
+/** The host in any case, with or without a port. One of a single label may be any word: only the whole word is it. */
+function hostPattern(origin: string): RegExp {
+  const name = new URL(origin).hostname.replace(/^\[|\]$/g, '')
+  const isOneLabel = !/[.:]/.test(name)
+  const before = isOneLabel ? '(?<![\\w.-])' : '(?<![\\w-])'
+  const after = isOneLabel ? '(?![\\w-]|\\.\\w)' : '(?![\\w-])'
+  return new RegExp(`${before}\\[?${RegExp.escape(name)}\\]?(?::\\d{1,5})?${after}`, 'gi')
 }
 
 function retryHeaders(headers: UpstreamResponse['headers']): HeaderList {

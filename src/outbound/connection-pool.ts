@@ -43,6 +43,7 @@ export class ConnectionPool {
     this.#checks = repeat(clock, checkEveryMs, () => {
       const nowMs = clock.monotonic()
       for (const connection of this.#open) connection.checkDeadline(nowMs)
+      this.#closeUnneeded(nowMs)
     })
   }
 
@@ -100,6 +101,16 @@ export class ConnectionPool {
     const free = this.#free.get(origin) ?? []
     free.push({ connection, untilMs: this.#options.clock.monotonic() + keepAliveMs })
     this.#free.set(origin, free)
+  }
+
+  /** Those whose time is over would only be found where a request asks for them. */
+  #closeUnneeded(nowMs: number): void {
+    for (const [origin, free] of this.#free) {
+      const kept = free.filter(({ untilMs }) => untilMs > nowMs)
+      if (kept.length === free.length) continue
+      this.#free.set(origin, kept)
+      for (const { connection, untilMs } of free) if (untilMs <= nowMs) connection.destroy()
+    }
   }
 
   #forget(connection: Connection, origin: string): void {

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { connect } from 'node:net'
 import { after, before, describe, test } from 'node:test'
+import { request } from 'undici'
 import { type Customer, chat, defaultSlug, type Gateway, startGateway } from '../support/gateway.ts'
 import type { Trouble } from '../support/mock-upstream/script.ts'
 import { type MockUpstream, startMockUpstream } from '../support/mock-upstream.ts'
@@ -239,6 +240,46 @@ describe('inference errors', () => {
       assert.equal(response.status, status)
       await errorOf(response)
       assert.equal(await usage(), before)
+    })
+  }
+
+  test('an upstream’s host is in no message, in whatever way upstream writes it', async () => {
+    const { port } = new URL(upstream.origin)
+    await gateway.publish('acme/local', `http://localhost:${port}/v1`)
+    const caller = await gateway.customer({ slug: 'acme/local' })
+    const told: [slug: string, key: string, message: string, shown: string][] = [
+      [defaultSlug, customer.key, `worker 127.0.0.1:${port} is down`, 'worker the model is down'],
+      [defaultSlug, customer.key, 'see http://127.0.0.1/docs.', 'see http://the model/docs.'],
+      [defaultSlug, customer.key, 'line 1127.0.0.10', 'line 1127.0.0.10'],
+      ['acme/local', caller.key, `worker LOCALHOST:${port} is down`, 'worker the model is down'],
+      ['acme/local', caller.key, 'Localhost is down at localhost.', 'the model is down at the model.'],
+      ['acme/local', caller.key, 'localhosts are my-localhost.x', 'localhosts are my-localhost.x'],
+    ]
+    for (const [slug, key, message, shown] of told) {
+      upstream.script({ trouble: { kind: 'error', status: 400, message } })
+      const response = await gateway.infer(key, chat({ model: slug }))
+      assert.equal(((await response.json()) as ErrorBody).error.message, shown)
+    }
+  })
+
+  for (const status of [401, 403, 407]) {
+    test(`an upstream that refuses the lab's credential with ${status} is not quoted`, async () => {
+      const body = { error: { message: 'Incorrect API key: sk-ab1***wXyZ.', type: 'auth', code: 'key', param: 'sk' } }
+      upstream.script({ trouble: { kind: 'error', status, body, headers: { 'retry-after': '7' } } })
+      // `fetch` takes a 407 for one of its own proxy.
+      const response = await request(`${gateway.inference}/v1/chat/completions`, {
+        method: 'POST',
+        headers: { authorization: `Bearer ${customer.key}` },
+        body: JSON.stringify(chat()),
+      })
+      assert.equal(response.statusCode, status)
+      assert.equal(response.headers['retry-after'], '7')
+      assert.deepEqual(((await response.body.json()) as ErrorBody).error, {
+        message: 'The model refused the request. Your API key is not the reason.',
+        type: 'invalid_request_error',
+        code: null,
+        param: null,
+      })
     })
   }
 

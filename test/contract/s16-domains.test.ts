@@ -29,11 +29,11 @@ describe("the labs' own domains", () => {
     await upstream[Symbol.asyncDispose]()
   })
 
-  /** The status of a list of models, asked for under `host`. */
-  const statusUnder = (host: string, key: string) =>
+  /** The status of a list of models, asked for under `host`, also by a URL in place of a path. */
+  const statusUnder = (host: string, key: string, path = '/v1/models') =>
     new Promise<number | undefined>((resolve, reject) => {
-      const options = { headers: { host, authorization: `Bearer ${key}` } }
-      request(`${gateway.inference}/v1/models`, options, (response) => {
+      const options = { path, headers: { host, authorization: `Bearer ${key}` } }
+      request(gateway.inference, options, (response) => {
         response.resume()
         resolve(response.statusCode)
       })
@@ -47,9 +47,10 @@ describe("the labs' own domains", () => {
 
   test("on a lab's domain its own keys work and no other lab's", async () => {
     const { id } = await claim('api.acme-lab.com')
-    assert.equal(await statusUnder('api.acme-lab.com', customer.key), 200)
-    assert.equal(await statusUnder('API.acme-lab.com:443', customer.key), 200)
-    assert.equal(await statusUnder('api.acme-lab.com', stranger), 401)
+    for (const host of ['api.acme-lab.com', 'API.acme-lab.com:443', 'api.acme-lab.com.', 'Api.acme-lab.com.:443']) {
+      assert.equal(await statusUnder(host, customer.key), 200, host)
+      assert.equal(await statusUnder(host, stranger), 401, host)
+    }
     assert.equal(await statusUnder('elsewhere.example.com', stranger), 200)
     await gateway.manage('DELETE', `/v1/gateway/domains/${id}`)
     assert.equal(await statusUnder('api.acme-lab.com', stranger), 200)
@@ -66,6 +67,18 @@ describe("the labs' own domains", () => {
       assert.match(await response.text(), /belongs to the installation/)
       assert.equal(await statusUnder(hostname, stranger), 200)
     }
+  })
+
+  test('the host of an absolute URL counts, whatever the header says', async () => {
+    const { id } = await claim('api.acme-lab.com')
+    const claimed = 'http://api.acme-lab.com/v1/models'
+    const other = 'https://elsewhere.example.com:443/v1/models'
+    assert.equal(await statusUnder('api.acme-lab.com', customer.key, claimed), 200)
+    assert.equal(await statusUnder('api.acme-lab.com', stranger, claimed), 401)
+    assert.equal(await statusUnder('elsewhere.example.com', stranger, claimed), 401)
+    assert.equal(await statusUnder('elsewhere.example.com', stranger, 'HTTP://API.acme-lab.com.:80/v1/models'), 401)
+    assert.equal(await statusUnder('api.acme-lab.com', stranger, other), 200)
+    await gateway.manage('DELETE', `/v1/gateway/domains/${id}`)
   })
 
   test('the check for certificates on demand knows claimed hostnames and no others, without a key', async () => {

@@ -9,6 +9,8 @@ import { ServingTime } from '../../src/listen.ts'
 import { ManualClock } from '../support/manual-clock.ts'
 import { until } from '../support/until.ts'
 
+const stallTimeoutMs = 300_000
+
 type Handler = (request: InboundRequest, response: InboundResponse) => unknown
 
 describe('the server of the inference plane', () => {
@@ -247,6 +249,57 @@ describe('the server of the inference plane', () => {
     assert.equal(isDrained, true)
   })
 
+  for (const connection of ['keep-alive', 'close']) {
+    test(`sends all of an answer that is over to a client that goes on reading it, with connection: ${connection}`, async () => {
+      const clock = new ManualClock()
+      const answers: InboundResponse[] = []
+      await using server = await serving(longAnswer(answers), { clock })
+      const client = await server.connect()
+      const unsentBytes = () => server.connections().reduce((sum, socket) => sum + socket.writableLength, 0)
+      client.socket.pause()
+      client.send(`GET / HTTP/1.1\r\nhost: a\r\nconnection: ${connection}\r\n\r\n`)
+      await until(() => answers[0]?.isOver)
+      server.server.closeIdleConnections()
+      clock.advance(stallTimeoutMs - 200)
+      const before = unsentBytes()
+      client.socket.resume()
+      await until(() => unsentBytes() < before)
+      client.socket.pause()
+      clock.advance(stallTimeoutMs - 200)
+      client.socket.resume()
+      await client.received(/0\r\n\r\n$/, 20_000_000)
+    })
+
+    test(`cuts a client that stops reading an answer that is over, with connection: ${connection}`, async () => {
+      const clock = new ManualClock()
+      const answers: InboundResponse[] = []
+      await using server = await serving(longAnswer(answers), { clock })
+      const client = await server.connect()
+      client.socket.pause()
+      client.send(`GET / HTTP/1.1\r\nhost: a\r\nconnection: ${connection}\r\n\r\n`)
+      await until(() => answers[0]?.isOver)
+      clock.advance(stallTimeoutMs + 200)
+      await until(() => server.connections().length === 0)
+    })
+  }
+
+  test('does not answer further requests of a client that does not read its answers', async () => {
+    const total = 20_000
+    await using server = await serving((_request, response) => {
+      response.start(200, [], { bodyLength: 10_000 })
+      response.end(Buffer.alloc(10_000, 'x'))
+    })
+    const client = await server.connect()
+    client.socket.pause()
+    client.send('GET / HTTP/1.1\r\nhost: a\r\n\r\n'.repeat(total))
+    await until(() => server.requests() === total || server.connections().some((socket) => socket.isPaused()))
+    const unsentBytes = server.connections().reduce((sum, socket) => sum + socket.writableLength, 0)
+    assert.ok(unsentBytes < 1_000_000, `${unsentBytes} bytes wait`)
+    client.socket.resume()
+    await until(() => server.requests() === total)
+    await client.received(/x{10000}$/, total * 10_000)
+  })
+
   test('tells at once of a client that leaves, by either way of leaving', async () => {
     for (const leave of [(socket: Socket) => socket.destroy(), (socket: Socket) => socket.end()]) {
       const gone = Promise.withResolvers<void>()
@@ -294,6 +347,13 @@ describe('the server of the inference plane', () => {
 
   const states: Record<string, { sent: string; afterMs: number; told: RegExp; answered?: RegExp }> = {
     'that sends nothing': { sent: '', afterMs: 1_000, told: /^$/ },
+    'that sends nothing but empty lines': { sent: '\r\n\r\n', afterMs: 1_000, told: /^$/ },
+    'that sends empty lines and no further request': {
+      sent: `${post('ok')}\r\n`,
+      answered: /ok$/,
+      afterMs: 75_000,
+      told: /200 OK[\s\S]*ok$/,
+    },
     'whose head does not end': { sent: 'GET / HTTP/1.1\r\nhost:', afterMs: 1_000, told: /400[\s\S]*too-slow$/ },
     'whose body does not end': {
       sent: 'POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 9\r\n\r\nabc',
@@ -344,6 +404,22 @@ describe('the server of the inference plane', () => {
     clock.advance(900)
     client.send(post('two').slice(20))
     await client.received(/two$/)
+  })
+
+  test('is not kept waiting by empty lines, however many come and however slowly', async () => {
+    const clock = new ManualClock()
+    await using server = await serving(echo, { clock })
+    const slow = await server.connect()
+    for (let sent = 1; sent <= 5; sent++) {
+      clock.advance(190)
+      slow.send('\r\n')
+      await until(() => server.connections()[0]?.bytesRead === 2 * sent)
+    }
+    clock.advance(190)
+    assert.equal(await slow.ended(), '')
+    const many = await server.connect()
+    many.send('\r\n'.repeat(9))
+    assert.match(await many.ended(), /400 Bad Request[\s\S]*malformed$/)
   })
 
   test('leaves a request alone that is being answered, however long that takes', async () => {
@@ -417,6 +493,19 @@ const refuse: Handler = (_request, response) => {
   response.end(Buffer.from('refused'))
 }
 
+/** Comes in two parts, each more than the system takes from the server, and is over before the client has read them. */
+function longAnswer(answers: InboundResponse[]): Handler {
+  return async (_request, response) => {
+    answers.push(response)
+    response.start(200, [], { bodyLength: null })
+    for (const size of [12_000_000, 12_000_000]) {
+      response.write(Buffer.alloc(size))
+      await new Promise((resolve) => setImmediate(resolve))
+    }
+    response.end()
+  }
+}
+
 function post(body: string): string {
   return `POST / HTTP/1.1\r\nhost: a\r\ncontent-length: ${body.length}\r\n\r\n${body}`
 }
@@ -434,6 +523,7 @@ async function serving(onRequest: Handler, { clock = new ManualClock() }: Partia
     headTimeoutMs: 1_000,
     requestTimeoutMs: 5_000,
     keepAliveMs: 75_000,
+    stallTimeoutMs,
     checkEveryMs: 100,
   })
   server.on('connection', (socket: Socket) => {

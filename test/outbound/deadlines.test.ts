@@ -69,6 +69,27 @@ describe('the deadlines of a call', () => {
   })
 })
 
+describe('a connection that became free', () => {
+  test('is closed when its time is over, also where no request asks for one, and not sooner', async () => {
+    await using call = await startedCall()
+    const other = call.dispatch()
+    const [second]: Socket[] = await once(call.listener, 'connection')
+    assert.ok(second !== undefined)
+    await once(second, 'data')
+    second.write('HTTP/1.1 200 OK\r\ncontent-length: 0\r\nkeep-alive: timeout=100\r\n\r\n')
+    call.server.write('HTTP/1.1 200 OK\r\ncontent-length: 0\r\nkeep-alive: timeout=21\r\n\r\n')
+    await until(() => call.hasEnded && other.hasEnded)
+    call.clock.advance(19_000)
+    await new Promise((resolve) => setImmediate(resolve))
+    assert.equal(call.server.destroyed, false)
+    call.clock.advance(1_000 + latenessMs)
+    await until(() => call.server.destroyed)
+    assert.equal(second.destroyed, false)
+    call.clock.advance(40_000)
+    await until(() => second.destroyed)
+  })
+})
+
 /** A call that has arrived at a server of the test's, over a pool whose clock is the test's. */
 async function startedCall() {
   const clock = new ManualClock()
@@ -110,6 +131,7 @@ async function startedCall() {
     clock,
     dispatch,
     server: accepted,
+    listener: server,
     [Symbol.asyncDispose]: async () => {
       pool.close()
       accepted.destroy()

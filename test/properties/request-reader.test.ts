@@ -66,6 +66,20 @@ describe('a request of a client', () => {
     )
   })
 
+  test('may have a URL as its target, whose host then counts', () => {
+    const asked = (target: string, headers = 'host: a\r\n') => {
+      const [seen] = read([Buffer.from(`GET ${target} HTTP/1.1\r\n${headers}\r\n`)])
+      return [seen?.head.host, seen?.head.target]
+    }
+    assert.deepEqual(asked('/v1?a=b'), ['a', '/v1?a=b'])
+    assert.deepEqual(asked('http://b/v1?a=http://c/d'), ['b', '/v1?a=http://c/d'])
+    assert.deepEqual(asked('HTTPS://B.example.com:443/v1'), ['B.example.com:443', '/v1'])
+    assert.deepEqual(asked('http://[::1]:80'), ['[::1]:80', '/'])
+    assert.deepEqual(asked('http://b?a'), ['b', '/?a'])
+    assert.deepEqual(asked('/http://b/c'), ['a', '/http://b/c'])
+    assert.deepEqual(asked('*'), ['a', '*'])
+  })
+
   test('says whether another one may follow', () => {
     const keepsAlive = (version: string, connection: string) =>
       read([Buffer.from(`GET / HTTP/${version}\r\nhost: a\r\n${connection}\r\n`)])[0]?.head.keepsAlive
@@ -92,6 +106,15 @@ describe('a request of a client', () => {
     'a carriage return alone': `${head}x-a: 1\rcontent-length: 2\r\n\r\nok`,
     'a space in the target': `POST /v1 /chat HTTP/1.1\r\nhost: a\r\n\r\n`,
     'two spaces in the first line': `POST  / HTTP/1.1\r\nhost: a\r\n\r\n`,
+    'a URL and no host': 'GET http://a/ HTTP/1.1\r\n\r\n',
+    'a URL and two hosts': 'GET http://a/ HTTP/1.1\r\nhost: a\r\nhost: a\r\n\r\n',
+    'a URL without a host': 'GET http:///v1 HTTP/1.1\r\nhost: a\r\n\r\n',
+    'a URL with a user': 'GET http://b@a/ HTTP/1.1\r\nhost: a\r\n\r\n',
+    'a URL with a backslash': 'GET http://b\\a/ HTTP/1.1\r\nhost: a\r\n\r\n',
+    'a URL with two hosts': 'GET http://b,a/ HTTP/1.1\r\nhost: a\r\n\r\n',
+    'a URL with a fragment for a path': 'GET http://b#/v1 HTTP/1.1\r\nhost: a\r\n\r\n',
+    'a URL whose port is no number': 'GET http://b:8x/ HTTP/1.1\r\nhost: a\r\n\r\n',
+    'a URL without slashes': 'GET http:b/v1 HTTP/1.1\r\nhost: a\r\n\r\n',
     'no version': 'GET /\r\nhost: a\r\n\r\n',
     'another protocol': 'PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n',
     'the greeting of TLS': '\x16\x03\x01\x02\x00\x01\x00\r\n\r\n',
