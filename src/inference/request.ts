@@ -1,12 +1,12 @@
 import type { InboundRequest } from '../inbound/request.ts'
-import { reservedTokensMax } from '../limits/counter-store.ts'
+import { requestTokensMax } from '../token-bounds.ts'
 import type { Api } from './api.ts'
 import { type Edit, MemberNames, type ScannedObject, scalarAt, scanJsonObject } from './json-scan.ts'
 import type { Span } from './json-text.ts'
 import { readOutputBound } from './output-bound.ts'
 import { estimatePromptTokens } from './prompt-estimate.ts'
 import { ambiguousName, malformedRequest, type Refusal, refusals } from './refusal.ts'
-import { readStreamOptions } from './stream-options.ts'
+import { noStreamOptions, readStreamOptions } from './stream-options.ts'
 
 /** An inference request, as far as the gateway has to understand it; the rest stays bytes. */
 export interface InferenceRequest {
@@ -18,7 +18,9 @@ export interface InferenceRequest {
   showsUsage: boolean
   /** Has upstream send that chunk; null where it does so anyhow, or need not. */
   usageEdit: Edit | null
-  /** Prompt estimate plus the largest output declared, in tokens, as far as counters can take them (contract §12). */
+  /** What its prompt is estimated at. */
+  promptTokens: number
+  /** The prompt plus the largest output declared, in tokens, as far as counters can take them (contract §12). */
   tokensToReserve: number
   /** The body's `metadata`, as JSON text. */
   metadata: string | null
@@ -77,10 +79,11 @@ export async function readRequest(
   const isStream = value('stream') ?? false
   // Many servers take 1, "true" and "on" for true: they would stream without being asked for the usage.
   if (typeof isStream !== 'boolean') return refused(malformedRequest('`stream` must be true or false.', 'stream'))
-  const options = readStreamOptions(body, scanned)
+  const options = isStream ? readStreamOptions(body, scanned) : noStreamOptions
   if ('refusal' in options) return refused(options.refusal)
   const output = readOutputBound(body, scanned, api)
   if ('refusal' in output) return refused(output.refusal)
+  const promptTokens = Math.min(requestTokensMax, estimatePromptTokens(body, spans(scanned, api.promptMembers)))
   return {
     accepted: true,
     request: {
@@ -88,12 +91,10 @@ export async function readRequest(
       body,
       scanned,
       isStream,
-      showsUsage: isStream && options.includesUsage,
-      usageEdit: isStream && api.usageOnRequest ? options.withUsage : null,
-      tokensToReserve: Math.min(
-        reservedTokensMax,
-        estimatePromptTokens(body, spans(scanned, api.promptMembers)) + Math.ceil(output.tokens),
-      ),
+      showsUsage: options.includesUsage,
+      usageEdit: api.usageOnRequest ? options.withUsage : null,
+      promptTokens,
+      tokensToReserve: Math.min(requestTokensMax, promptTokens + Math.ceil(output.tokens)),
       metadata,
     },
   }

@@ -10,6 +10,9 @@ export interface StreamOptions {
   withUsage: Edit | null
 }
 
+/** Of a request for no stream; what it says of one is upstream's to judge. */
+export const noStreamOptions: StreamOptions = { includesUsage: false, withUsage: null }
+
 /**
  * Reads them as strictly as the members of the body itself: what upstream could read otherwise would have it send a
  * stream without the usage that is billed.

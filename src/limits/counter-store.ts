@@ -1,4 +1,5 @@
 import { UnavailableError } from '../errors.ts'
+import { requestTokensMax } from '../token-bounds.ts'
 import type { Bucket, BucketSet, LimitBucket } from './buckets.ts'
 
 /**
@@ -15,8 +16,9 @@ import type { Bucket, BucketSet, LimitBucket } from './buckets.ts'
  * - What is neither settled, abandoned nor released returns by itself once `leaseMs` have passed since it was taken or renewed.
  *   A settlement that comes later still counts, for a day.
  * - `take`, `seedDay` and `dayUsage` reject with `CountersUnavailable` when the store cannot be reached, and `take` when a token count is not a
- *   whole number of at least 0: a counter that was fed anything else would refuse nobody. `settle`, `abandon` and `release`
- *   see to it themselves that what they were told is not lost, and reject only such a token count; `renew` never rejects.
+ *   whole number from 0 to `requestTokensMax`: a counter that was fed anything else would refuse nobody, or drift.
+ *   `settle`, `abandon` and `release` see to it themselves that what they were told is not lost, and reject only such a
+ *   token count; `renew` never rejects.
  */
 export interface CounterStore {
   readonly leaseMs: number
@@ -107,15 +109,12 @@ export interface DayUsage {
 }
 
 /**
- * The most that one request may reserve: more than any will use, and so little that thousands of them together are
- * still counted exactly, in doubles and in texts of 14 digits, which is how Lua writes a number.
+ * Throws `RangeError`: a counter that was fed anything else than a whole number of at least 0 would refuse nobody, and
+ * one that was fed more than a request can use would lose bits.
  */
-export const reservedTokensMax = 10 ** 12
-
-/** Throws `RangeError`: a counter that was fed anything else than a whole number of at least 0 would refuse nobody. */
 export function assertCountable(tokens: number): void {
-  if (!Number.isSafeInteger(tokens) || tokens < 0) {
-    throw new RangeError(`A token count must be a whole number of at least 0, and is ${tokens}.`)
+  if (!Number.isSafeInteger(tokens) || tokens < 0 || tokens > requestTokensMax) {
+    throw new RangeError(`A token count must be a whole number from 0 to ${requestTokensMax}, and is ${tokens}.`)
   }
 }
 

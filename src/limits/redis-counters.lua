@@ -71,7 +71,8 @@ local function open_window(key, shape, now)
     used = used - amount
     start = next_start
   end
-  window.used, window.slots = used, string.sub(text, start)
+  -- Whatever was counted, and however badly it adds up: a window that has nothing in it counts nothing.
+  if start < #text then window.used, window.slots = used, string.sub(text, start) end
   return window
 end
 
@@ -108,7 +109,7 @@ end
 
 local function window_fits_after(window, amount, threshold)
   local used, start, slot, counted = window.used, 1, nil, nil
-  while used + amount > threshold do
+  while used + amount > threshold and start < #window.slots do
     slot, counted, start = struct.unpack('<dd', window.slots, start)
     used = used - counted
   end
