@@ -77,7 +77,7 @@ export async function exchange(
     },
     { outbound, metrics, log },
   )
-  if (answer.kind === 'abandoned') return
+  if (answer.kind === 'abandoned') return reservation.abandon({ tokens: request.promptTokens })
   if (answer.kind === 'failed') {
     return client.refuse(answer.failure === 'timeout' ? refusals.upstreamTooSlow : refusals.upstreamFailed)
   }
@@ -98,6 +98,8 @@ export async function exchange(
       await reservation.settle({ tokens: served.tokens.inputTokens + served.tokens.outputTokens })
     },
   })
+  // Whoever left before anything was produced has made a request all the same; for all others it is settled by now.
+  if (client.isGone) await reservation.abandon({ tokens: request.promptTokens })
   metrics.upstreamEnded({ tookMs: clock.monotonic() - sentAtMs })
 }
 

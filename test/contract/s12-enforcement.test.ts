@@ -3,6 +3,7 @@ import { after, before, describe, test } from 'node:test'
 import { chat, defaultSlug, type Gateway, startGateway } from '../support/gateway.ts'
 import { ManualClock } from '../support/manual-clock.ts'
 import { type MockUpstream, startMockUpstream } from '../support/mock-upstream.ts'
+import { recordedEvents } from '../support/recorded-events.ts'
 import { until } from '../support/until.ts'
 
 /** Contract §12, through the wire, on a clock that the test moves. */
@@ -143,7 +144,7 @@ describe('enforcement', () => {
 
   test('a maximum beyond all counting is refused by a token limit, and passed on where there is none', async () => {
     const most = Number.MAX_SAFE_INTEGER
-    const limits = [{ type: 'TOKEN', unit: 'MINUTE', threshold: 1_000_000_000 }] as const
+    const limits = [{ type: 'TOKEN', unit: 'MINUTE', threshold: 100_000_000 }] as const
     const limited = await gateway.customer({ limits: [...limits] })
     const unlimited = await gateway.customer({})
     for (const body of [
@@ -175,6 +176,39 @@ describe('enforcement', () => {
         assert.equal(error.param, name)
       }
     }
+  })
+
+  test('who leaves before the first byte has made a request: rolling limits go on counting it, the day does not', async () => {
+    const { key, groupId, prefix } = await gateway.customer({
+      limits: [
+        { type: 'REQUEST', unit: 'MINUTE', threshold: 2 },
+        { type: 'TOKEN', unit: 'MINUTE', threshold: 1_000 },
+        { type: 'REQUEST', unit: 'DAY', threshold: 2 },
+        { type: 'TOKEN', unit: 'DAY', threshold: 1_000 },
+      ],
+    })
+    upstream.script({ trouble: { kind: 'hang-before-headers' } })
+    for (let request = 0; request < 2; request++) {
+      const leave = new AbortController()
+      const seen = upstream.requests.length
+      const leaving = gateway.infer(key, chat({ max_tokens: 400 }), { signal: leave.signal })
+      const called = await until(() => upstream.requests.at(seen))
+      leave.abort()
+      await assert.rejects(leaving)
+      await called.ended()
+    }
+    upstream.script({ promptTokens: 10, completionTokens: 20 })
+    const refused = await until(async () => {
+      const response = await gateway.infer(key, chat())
+      const remaining = Number(response.headers.get('x-ratelimit-remaining-tokens'))
+      return remaining > 900 && remaining < 1_000 ? response : null
+    })
+    assert.equal((await refusal(refused)).limit.type, 'REQUEST')
+
+    clock.advance(61_000)
+    for (let request = 0; request < 2; request++) assert.equal((await gateway.infer(key, chat())).status, 200)
+    assert.equal((await recordedEvents(gateway, prefix)).length, 2)
+    assert.equal((await usageOf(groupId)).usage[defaultSlug]?.[0]?.current_usage, 2)
   })
 
   test('a small token limit admits a request that declares no maximum', async () => {

@@ -28,6 +28,8 @@ test('upstream is read on after the last frame of a stream, also when that frame
       scanned: { ok: true, members: {}, closeAt: 1, empty: true },
       isStream: true,
       showsUsage: true,
+      usageEdit: null,
+      promptTokens: 0,
       tokensToReserve: 0,
       metadata: null,
     },
