@@ -45,7 +45,7 @@ test('lower layers do not import the planes above them', () => {
 
 test('limits are judged without a database, a socket or a log', () => {
   assertNoImport(
-    (path) => /^src\/limits\/(effective-limits|buckets|rolling-window|window-table|day-table)\.ts$/.test(path),
+    (path) => /^src\/limits\/(effective-limits|buckets|rolling-window|generations|day-table)\.ts$/.test(path),
     (imported) => !imported.startsWith('src/limits/') && imported !== 'src/clock.ts',
   )
 })

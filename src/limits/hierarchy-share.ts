@@ -93,37 +93,3 @@ export class HierarchyShare {
     for (const known of this.#days.keys()) if (known < day) this.#days.delete(known)
   }
 }
-
-const generationMs = 2 * 24 * 60 * 60 * 1_000
-
-/**
- * The shares of the hierarchies in use, in two generations. A share that was not asked for during a whole one has
- * nothing to say any more, and leaves with all others of its kind at once.
- */
-export class ShareTable {
-  #current = new Map<string, HierarchyShare>()
-  #previous = new Map<string, HierarchyShare>()
-  #currentSinceMs = 0
-
-  share(hierarchy: string, nowMs: number): HierarchyShare {
-    this.#turnOver(nowMs)
-    const known = this.#current.get(hierarchy)
-    if (known !== undefined) return known
-
-    const share = this.#previous.get(hierarchy) ?? new HierarchyShare(hierarchy)
-    this.#current.set(hierarchy, share)
-    return share
-  }
-
-  *all(): Iterable<HierarchyShare> {
-    yield* this.#current.values()
-    for (const [hierarchy, share] of this.#previous) if (!this.#current.has(hierarchy)) yield share
-  }
-
-  #turnOver(nowMs: number): void {
-    if (nowMs - this.#currentSinceMs < generationMs) return
-    this.#previous = this.#current
-    this.#current = new Map()
-    this.#currentSinceMs = nowMs
-  }
-}

@@ -13,9 +13,10 @@ import {
   type Taken,
 } from './counter-store.ts'
 import { DayCounter, DayTable } from './day-table.ts'
+import type { RateLimitUnit } from './effective-limits.ts'
+import { Generations } from './generations.ts'
 import { LeaseTable } from './lease-table.ts'
-import type { RollingWindow } from './rolling-window.ts'
-import { WindowTable } from './window-table.ts'
+import { RollingWindow, windowMemoryMs } from './rolling-window.ts'
 
 /**
  * The counters of one process, in its memory. An operation is done when its call returns; its promise is resolved.
@@ -42,7 +43,8 @@ class InMemory implements MemoryCounters {
   readonly leaseMs: number
   readonly #clock: Clock
   readonly #metrics: Pick<Metrics, 'leasesEnded'>
-  readonly #windows = new WindowTable()
+  /** One that was not asked for while windows remember is empty. */
+  readonly #windows = new Generations<RollingWindow>(windowMemoryMs)
   readonly #days = new DayTable()
   readonly #leases: LeaseTable<Hold['id'], Claim>
   #lastId = 0
@@ -111,7 +113,7 @@ class InMemory implements MemoryCounters {
   countAtLeast({ key, unit }: Bucket, { used, atMs }: { used: number; atMs: number }): void {
     if (unit === 'DAY') return
     const nowMs = this.#clock.monotonic()
-    const window = this.#windows.window(key, unit, nowMs)
+    const window = this.#window(key, unit, nowMs)
     window.count(Math.max(0, used - window.used(nowMs)), atMs, nowMs)
   }
 
@@ -135,8 +137,12 @@ class InMemory implements MemoryCounters {
 
   #part(bucket: Bucket, tokens: number, { monotonicMs, wallMs }: Now): Part {
     const { key, type, unit } = bucket
-    const counter = unit === 'DAY' ? this.#days.day(wallMs).counter(key) : this.#windows.window(key, unit, monotonicMs)
+    const counter = unit === 'DAY' ? this.#days.day(wallMs).counter(key) : this.#window(key, unit, monotonicMs)
     return { bucket, counter, amount: type === 'REQUEST' ? 1 : tokens }
+  }
+
+  #window(key: string, unit: RateLimitUnit, nowMs: number): RollingWindow {
+    return this.#windows.use(key, nowMs) ?? this.#windows.set(key, new RollingWindow(unit), nowMs)
   }
 
   #settle(id: Hold['id'], { tokens, isRecorded }: { tokens: number; isRecorded: boolean }): void {

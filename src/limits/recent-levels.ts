@@ -1,6 +1,7 @@
 import { canRefuse } from './buckets.ts'
 import type { Level } from './counter-store.ts'
 import type { RateLimitUnit } from './effective-limits.ts'
+import { Generations } from './generations.ts'
 import { windowMemoryMs } from './rolling-window.ts'
 
 /** What a rolling window counted when it was last told. */
@@ -14,21 +15,14 @@ export interface RecentLevel {
   storeMs: number
 }
 
-/** The levels of rate limits that were told within the memory of their windows, in two generations. */
+/** The levels of rate limits that were told within the memory of their windows. */
 export class RecentLevels {
-  #current = new Map<string, RecentLevel>()
-  #previous = new Map<string, RecentLevel>()
-  #currentSinceMs = 0
+  readonly #levels = new Generations<RecentLevel>(windowMemoryMs)
 
   remember(levels: readonly Level[], { atMs, storeMs }: Pick<RecentLevel, 'atMs' | 'storeMs'>): void {
-    if (atMs - this.#currentSinceMs >= windowMemoryMs) {
-      this.#previous = this.#current
-      this.#current = new Map()
-      this.#currentSinceMs = atMs
-    }
     for (const { bucket, used } of levels) {
       const { key, unit } = bucket
-      if (unit !== 'DAY' && canRefuse(bucket)) this.#current.set(key, { key, unit, used, atMs, storeMs })
+      if (unit !== 'DAY' && canRefuse(bucket)) this.#levels.set(key, { key, unit, used, atMs, storeMs }, atMs)
     }
   }
 
@@ -39,11 +33,10 @@ export class RecentLevels {
   }
 
   find(key: string): RecentLevel | null {
-    return this.#current.get(key) ?? this.#previous.get(key) ?? null
+    return this.#levels.peek(key) ?? null
   }
 
-  *all(): Iterable<RecentLevel> {
-    yield* this.#current.values()
-    for (const [key, level] of this.#previous) if (!this.#current.has(key)) yield level
+  all(): Iterable<RecentLevel> {
+    return this.#levels.values()
   }
 }

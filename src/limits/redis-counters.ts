@@ -10,7 +10,8 @@ import {
   type Level,
   type Taken,
 } from './counter-store.ts'
-import { type HierarchyShare, ShareTable, type Total } from './hierarchy-share.ts'
+import { Generations } from './generations.ts'
+import { HierarchyShare, type Total } from './hierarchy-share.ts'
 import { LeaseTable } from './lease-table.ts'
 import type { RecentLevel } from './recent-levels.ts'
 import { type Claim, dayCounter, dayKey, hierarchyKeys, planOf } from './redis-claim.ts'
@@ -63,12 +64,14 @@ export function openRedisCounters({ leaseMs = 30_000, ...options }: RedisCounter
 }
 
 const hierarchiesAtOnce = 32
+/** What a process has settled is of a day, and is told for a day after it; a share unused for so long has nothing to say. */
+const shareMemoryMs = 2 * dayMs
 
 class FunctionCounters implements RedisCounters {
   readonly leaseMs: number
   readonly node: string
   readonly #options: Required<RedisCountersOptions>
-  readonly #shares = new ShareTable()
+  readonly #shares = new Generations<HierarchyShare>(shareMemoryMs)
   readonly #leases: LeaseTable<Hold['id'], Claim>
   readonly #telling: Telling
   #lastId = 0
@@ -79,7 +82,7 @@ class FunctionCounters implements RedisCounters {
     this.#options = options
     this.#leases = new LeaseTable(options.leaseMs)
     this.#telling = new Telling(options)
-    options.connection.onConnected(() => this.#telling.tellAgain(this.#shares.all()))
+    options.connection.onConnected(() => this.#telling.tellAgain(this.#shares.values()))
   }
 
   async take({ hierarchy, buckets, tokens }: Demand): Promise<Taken> {
@@ -199,7 +202,7 @@ class FunctionCounters implements RedisCounters {
   #share(hierarchy: string): HierarchyShare {
     const nowMs = this.#options.clock.monotonic()
     for (const claim of this.#leases.end(nowMs)) claim.share.claims.delete(claim)
-    return this.#shares.share(hierarchy, nowMs)
+    return this.#shares.use(hierarchy, nowMs) ?? this.#shares.set(hierarchy, new HierarchyShare(hierarchy), nowMs)
   }
 
   #hold(claim: Claim): void {
