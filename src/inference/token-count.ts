@@ -56,12 +56,12 @@ export class TokenCounter {
     if (text === '') return 0
     const { sample, sampleBytes, textBytes } = textSample(text)
     if (this.#waitingBytes + sampleBytes > this.#waitingBytesMax) return estimateTextTokens(textBytes)
-    const counted = await this.#ask(sample, sampleBytes)
+    const counted = await this.#ask(sample, sampleBytes).catch(() => null)
     return counted === null ? estimateTextTokens(textBytes) : Math.round((counted * textBytes) / sampleBytes)
   }
 
-  /** Null when the thread ends before it has answered. */
-  #ask(text: string, bytes: number): Promise<number | null> {
+  /** Null when the thread ends before it has answered; rejects when none can be started. */
+  async #ask(text: string, bytes: number): Promise<number | null> {
     const thread = this.#thread ?? this.#start()
     // Who waits for a count is about to write a billing event: the process must not end meanwhile.
     thread.ref()

@@ -107,6 +107,16 @@ test('a thread that ends leaves those who waited the plain estimate, and the nex
   assert.equal(await counting, 7)
 })
 
+test('where no thread can be started the plain estimate is the answer', async () => {
+  const counter = new TokenCounter({
+    startThread: () => {
+      throw new Error('no more threads')
+    },
+    waitingBytesMax: 40,
+  })
+  for (let text = 0; text < 3; text++) assert.equal(await counter.count('a'.repeat(40)), 10)
+})
+
 /** A thread that answers when the test says so. */
 class RecordingThread extends EventEmitter {
   readonly asked: { sample: string; answer: (tokens: number) => void }[] = []

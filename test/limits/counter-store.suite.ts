@@ -96,6 +96,20 @@ export function counterStoreSuite(backend: CounterBackend): void {
       assert.deepEqual(await levels(counters, buckets), [25 * requestTokensMax])
     })
 
+    test('reservations as large as they may be are counted to the token, and so given back when their leases end', async () => {
+      const { counters, pass } = await running.open({ leaseMs })
+      const buckets = [
+        bucket({ type: 'TOKEN', unit: 'MINUTE', threshold: Number.MAX_SAFE_INTEGER }),
+        bucket({ type: 'TOKEN', unit: 'DAY', threshold: null }),
+      ]
+      await counters.settle(await admit(counters, buckets, 7), 7)
+      for (let i = 0; i < 50; i += 1) await admit(counters, buckets, requestTokensMax - i)
+      const reserved = 50 * requestTokensMax - 1_225
+      assert.deepEqual(await levels(counters, buckets), [reserved + 7, reserved + 7])
+      await pass(leaseMs + 1)
+      assert.deepEqual(await levels(counters, buckets), [7, 7])
+    })
+
     test('a threshold that changes meets the count as it stands', async () => {
       const { counters } = await running.open({ leaseMs })
       const five = bucket({ threshold: 5 })
