@@ -23,7 +23,7 @@ import { isWhole, readEvent, type StreamEvent } from './stream-event.ts'
  * and all that follows. A stream that has no such frame ends with its body, which is the caller's to hold back.
  *
  * Bounds: a frame of more than `frameBytesMax` is an error with a name, since nothing of it can leave before its
- * end; what is kept to estimate the output from has a bound of its own (`KeptFrames`).
+ * end, and is kept once; what is kept to estimate the output from has a bound of its own (`KeptFrames`).
  */
 
 export interface EventStreamTapOptions {
@@ -45,8 +45,8 @@ export class EventStreamTap implements ResponseTap {
   readonly #frameBytesMax: number
   readonly #modelFinder = new ModelFinder()
   readonly #produced: KeptFrames
-  /** The start of a frame whose end is still to come. */
-  #held: Buffer[] = []
+  /** The start of a frame whose end is still to come: the first `#heldBytes` of it. */
+  #held: Buffer = noBytes
   #heldBytes = 0
   #lastByte = lineFeed
   #sawEnd = false
@@ -56,7 +56,13 @@ export class EventStreamTap implements ResponseTap {
   #lastUsage: string | null = null
   #error: string | null = null
 
-  constructor({ dialect, model, dropUsageChunk, takeText, frameBytesMax = 1024 * 1024 }: EventStreamTapOptions) {
+  constructor({
+    dialect,
+    model,
+    dropUsageChunk,
+    takeText,
+    frameBytesMax = frameBytesMaxDefault,
+  }: EventStreamTapOptions) {
     this.#dialect = dialect
     this.#model = model === null ? null : nameAsJson(model)
     this.#dropUsageChunk = dropUsageChunk
@@ -110,16 +116,23 @@ export class EventStreamTap implements ResponseTap {
     return lastFrameEnd(chunk, before)
   }
 
+  /** Grows by doubling: each byte of a long frame is moved a few times, however many pieces it comes in. */
   #hold(bytes: Buffer): void {
-    this.#held.push(lastingCopy(bytes))
-    this.#heldBytes += bytes.length
-    if (this.#heldBytes > this.#frameBytesMax) throw new EventFrameTooLarge(this.#frameBytesMax)
+    const length = this.#heldBytes + bytes.length
+    if (length > this.#frameBytesMax) throw new EventFrameTooLarge(this.#frameBytesMax)
+    if (this.#heldBytes === 0) {
+      this.#held = lastingCopy(bytes)
+    } else {
+      if (length > this.#held.length) this.#held = withRoom(this.#held, Math.min(2 * length, this.#frameBytesMax))
+      this.#held.set(bytes, this.#heldBytes)
+    }
+    this.#heldBytes = length
   }
 
   #joinHeld(rest: Buffer): Buffer {
     if (this.#heldBytes === 0) return rest
-    const joined = Buffer.concat([...this.#held, rest])
-    this.#held = []
+    const joined = Buffer.concat([this.#held.subarray(0, this.#heldBytes), rest])
+    this.#held = noBytes
     this.#heldBytes = 0
     return joined
   }
@@ -217,9 +230,18 @@ export class EventFrameTooLarge extends Error {
   }
 }
 
+/** Images come in one frame, in base64: several megabytes each. */
+const frameBytesMaxDefault = 16 * 1024 * 1024
+
 const lineFeed = 0x0a
 const noBytes = Buffer.alloc(0)
 const nothing: Tapped = { send: null, final: null }
+
+function withRoom(bytes: Buffer, size: number): Buffer {
+  const room = Buffer.allocUnsafeSlow(size)
+  room.set(bytes)
+  return room
+}
 
 function nameAsJson(model: string): { json: Buffer; text: string } {
   const json = lastingCopy(Buffer.from(JSON.stringify(model)))

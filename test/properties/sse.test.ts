@@ -216,6 +216,48 @@ describe('bounds', () => {
     assert.throws(() => tap.push(Buffer.alloc(100, 'a')), EventFrameTooLarge)
   })
 
+  test('a long frame is moved and read a few times in all, not once for each of its pieces', (t) => {
+    const frame = Buffer.from(wordFrame('A'.repeat(4_000_000)))
+    const pieces = Array.from({ length: Math.ceil(frame.length / 1_000) }, (_, index) =>
+      frame.subarray(index * 1_000, (index + 1) * 1_000),
+    )
+    let handled = 0
+    const count = (bytes: number) => {
+      handled += bytes
+    }
+    const { set } = Uint8Array.prototype
+    const { concat } = Buffer
+    const { toString: decode } = Buffer.prototype
+    t.mock.method(Uint8Array.prototype, 'set', function (this: Uint8Array, bytes: Uint8Array, at?: number) {
+      count(bytes.length)
+      set.call(this, bytes, at)
+    })
+    t.mock.method(Buffer, 'concat', (list: readonly Uint8Array[]) => {
+      count(list.reduce((sum, { length }) => sum + length, 0))
+      return concat(list)
+    })
+    t.mock.method(Buffer.prototype, 'toString', function (this: Buffer, ...rest: Parameters<typeof decode>) {
+      const text = decode.apply(this, rest)
+      count(text.length)
+      return text
+    })
+    const tap = tapOf({})
+    const sent = pieces.flatMap((piece) => tap.push(piece).send ?? [])
+    t.mock.restoreAll()
+    assert.equal(Buffer.concat(sent).toString(), frame.toString().replace('"up"', '"lab/model"'))
+    assert.ok(handled > frame.length && handled < 10 * frame.length, `${handled} bytes`)
+  })
+
+  test('a frame in small pieces takes no more memory than twice its length', () => {
+    const before = memoryInUse()
+    const tap = tapOf({})
+    tap.push(Buffer.from('data: '))
+    for (let sent = 0; sent < 300_000; sent++) tap.push(Buffer.from('A'))
+    const held = memoryInUse() - before
+    assert.equal(tap.complete, false)
+    assert.ok(held < 1_000_000, `${held} bytes`)
+  })
+
   test('text too long to keep is handed on, none of it lost or doubled', () => {
     const taken: string[] = []
     const tap = tapOf({ takeText: (text) => taken.push(text) })
