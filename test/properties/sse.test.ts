@@ -144,6 +144,32 @@ describe('what is read along the way', () => {
     assert.deepEqual(passThrough(Buffer.from(none + counts.join('') + none), {}).tap.usage(), { completion_tokens: 0 })
   })
 
+  test('usage is outrun by events that follow it, and not by comments, an error or the end', () => {
+    const usage = 'data: {"choices":[{"delta":{"content":"a"}}],"usage":{"prompt_tokens":1,"completion_tokens":1}}\n\n'
+    const more = 'id: 1\ndata: {"choices":[{"delta":{"content":"b"}}],"usage":null}\n\n'
+    const none = ': ping\n\ndata: {"error":{"message":"oops"}}\n\n: ping\n\ndata: [DONE]\n\n'
+    const start = 'data: {"type":"message_start","message":{"usage":{"input_tokens":25,"output_tokens":1}}}\n\n'
+    const text = 'data: {"type":"content_block_delta","delta":{"type":"text_delta","text":"a"}}\n\n'
+    const delta = 'data: {"type":"message_delta","delta":{},"usage":{"output_tokens":15}}\n\n'
+    const cases: [Dialect, string, boolean][] = [
+      [chatDialect, usage, false],
+      [chatDialect, usage + none, false],
+      [chatDialect, usage + more, true],
+      [chatDialect, usage + more + none, true],
+      [chatDialect, usage + more + usage, false],
+      [messagesDialect, start + text, true],
+      [messagesDialect, start + text + delta, false],
+    ]
+    for (const fractions of [[], [0.3, 0.6], [1]]) {
+      for (const [dialect, stream, isOutrun] of cases) {
+        for (const model of [null, 'lab/model']) {
+          const { tap } = passThrough(Buffer.from(stream), { dialect, model, fractions })
+          assert.equal(tap.isUsageOutrun, isOutrun, stream)
+        }
+      }
+    }
+  })
+
   test("the counts of a messages stream are its start's, overtaken by its end's", () => {
     const start = 'data: {"type":"message_start","message":{"usage":{"input_tokens":25,"output_tokens":1}}}\n\n'
     const delta = 'data: {"type":"message_delta","delta":{},"usage":{"output_tokens":15}}\n\n'
