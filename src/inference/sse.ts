@@ -54,6 +54,7 @@ export class EventStreamTap implements ResponseTap {
   #endedCleanly = false
   #firstUsage: string | null = null
   #lastUsage: string | null = null
+  #isUsageOutrun = true
   #error: string | null = null
 
   constructor({
@@ -99,6 +100,11 @@ export class EventStreamTap implements ResponseTap {
   usage(): Readonly<Record<string, unknown>> | null {
     if (this.#firstUsage === null || this.#lastUsage === null) return null
     return { ...JSON.parse(this.#firstUsage), ...JSON.parse(this.#lastUsage) }
+  }
+
+  /** Whether upstream went on after the usage that it reported last: of a stream that broke off, that is not all then. */
+  get isUsageOutrun(): boolean {
+    return this.#isUsageOutrun
   }
 
   error(): string | null {
@@ -150,10 +156,11 @@ export class EventStreamTap implements ResponseTap {
     let endsAt = bytes.length
     const frames = new EventFrames(bytes)
     const telling = new TellingPlaces(this.#dialect.telling, frames.text)
-    if (telling.none && !this.#namesModelInEachFrame) return { edits, endsAt }
+    if (telling.none && this.#isUsageOutrun && !this.#namesModelInEachFrame) return { edits, endsAt }
     const text = new JsonText(bytes)
     while (frames.next()) {
       if (!telling.isWithin(frames)) {
+        this.#isUsageOutrun ||= frames.field('data').length > 0
         if (this.#namesModelInEachFrame) this.#rename(this.#modelFinder.find(frames, text), { frames, edits })
         continue
       }
@@ -184,6 +191,7 @@ export class EventStreamTap implements ResponseTap {
   }
 
   #note({ usage, error, finishesChoice, ends }: StreamEvent, data: EventData): void {
+    this.#isUsageOutrun = usage === null && (this.#isUsageOutrun || !(ends || error !== null))
     if (usage !== null) {
       this.#lastUsage = data.toString(usage)
       this.#firstUsage ??= this.#lastUsage

@@ -77,6 +77,15 @@ describe('streaming', () => {
     }
   })
 
+  test('a frame of several megabytes, such as an image, is passed on whole', async () => {
+    const text = 'A'.repeat(6_000_000)
+    upstream.script({ text, chunks: 1, completionTokens: 1_000 })
+    const stream = await (await gateway.infer(customer.key, chat({ stream: true }))).text()
+    assert.equal(stream.split(text).length, 2)
+    assert.match(stream, /data: \[DONE\]\n\n$/)
+    assert.equal((await events())[0]?.outcome, 'completed')
+  })
+
   test('a client that leaves ends the upstream call within 100 ms, and what was produced is recorded', async () => {
     upstream.script({ text: 'a '.repeat(50), pace: 'manual', usage: 'every-chunk', promptTokens: 9 })
     const leave = new AbortController()

@@ -144,6 +144,32 @@ describe('what is read along the way', () => {
     assert.deepEqual(passThrough(Buffer.from(none + counts.join('') + none), {}).tap.usage(), { completion_tokens: 0 })
   })
 
+  test('usage is outrun by events that follow it, and not by comments, an error or the end', () => {
+    const usage = 'data: {"choices":[{"delta":{"content":"a"}}],"usage":{"prompt_tokens":1,"completion_tokens":1}}\n\n'
+    const more = 'id: 1\ndata: {"choices":[{"delta":{"content":"b"}}],"usage":null}\n\n'
+    const none = ': ping\n\ndata: {"error":{"message":"oops"}}\n\n: ping\n\ndata: [DONE]\n\n'
+    const start = 'data: {"type":"message_start","message":{"usage":{"input_tokens":25,"output_tokens":1}}}\n\n'
+    const text = 'data: {"type":"content_block_delta","delta":{"type":"text_delta","text":"a"}}\n\n'
+    const delta = 'data: {"type":"message_delta","delta":{},"usage":{"output_tokens":15}}\n\n'
+    const cases: [Dialect, string, boolean][] = [
+      [chatDialect, usage, false],
+      [chatDialect, usage + none, false],
+      [chatDialect, usage + more, true],
+      [chatDialect, usage + more + none, true],
+      [chatDialect, usage + more + usage, false],
+      [messagesDialect, start + text, true],
+      [messagesDialect, start + text + delta, false],
+    ]
+    for (const fractions of [[], [0.3, 0.6], [1]]) {
+      for (const [dialect, stream, isOutrun] of cases) {
+        for (const model of [null, 'lab/model']) {
+          const { tap } = passThrough(Buffer.from(stream), { dialect, model, fractions })
+          assert.equal(tap.isUsageOutrun, isOutrun, stream)
+        }
+      }
+    }
+  })
+
   test("the counts of a messages stream are its start's, overtaken by its end's", () => {
     const start = 'data: {"type":"message_start","message":{"usage":{"input_tokens":25,"output_tokens":1}}}\n\n'
     const delta = 'data: {"type":"message_delta","delta":{},"usage":{"output_tokens":15}}\n\n'
@@ -214,6 +240,48 @@ describe('bounds', () => {
     tap.push(Buffer.from('data: {"choices":[]}\n\ndata: '))
     for (let sent = 0; sent < 900; sent += 100) assert.equal(tap.push(Buffer.alloc(100, 'a')).send, null)
     assert.throws(() => tap.push(Buffer.alloc(100, 'a')), EventFrameTooLarge)
+  })
+
+  test('a long frame is moved and read a few times in all, not once for each of its pieces', (t) => {
+    const frame = Buffer.from(wordFrame('A'.repeat(4_000_000)))
+    const pieces = Array.from({ length: Math.ceil(frame.length / 1_000) }, (_, index) =>
+      frame.subarray(index * 1_000, (index + 1) * 1_000),
+    )
+    let handled = 0
+    const count = (bytes: number) => {
+      handled += bytes
+    }
+    const { set } = Uint8Array.prototype
+    const { concat } = Buffer
+    const { toString: decode } = Buffer.prototype
+    t.mock.method(Uint8Array.prototype, 'set', function (this: Uint8Array, bytes: Uint8Array, at?: number) {
+      count(bytes.length)
+      set.call(this, bytes, at)
+    })
+    t.mock.method(Buffer, 'concat', (list: readonly Uint8Array[]) => {
+      count(list.reduce((sum, { length }) => sum + length, 0))
+      return concat(list)
+    })
+    t.mock.method(Buffer.prototype, 'toString', function (this: Buffer, ...rest: Parameters<typeof decode>) {
+      const text = decode.apply(this, rest)
+      count(text.length)
+      return text
+    })
+    const tap = tapOf({})
+    const sent = pieces.flatMap((piece) => tap.push(piece).send ?? [])
+    t.mock.restoreAll()
+    assert.equal(Buffer.concat(sent).toString(), frame.toString().replace('"up"', '"lab/model"'))
+    assert.ok(handled > frame.length && handled < 10 * frame.length, `${handled} bytes`)
+  })
+
+  test('a frame in small pieces takes no more memory than twice its length', () => {
+    const before = memoryInUse()
+    const tap = tapOf({})
+    tap.push(Buffer.from('data: '))
+    for (let sent = 0; sent < 300_000; sent++) tap.push(Buffer.from('A'))
+    const held = memoryInUse() - before
+    assert.equal(tap.complete, false)
+    assert.ok(held < 1_000_000, `${held} bytes`)
   })
 
   test('text too long to keep is handed on, none of it lost or doubled', () => {
