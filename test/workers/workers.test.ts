@@ -133,6 +133,33 @@ describe('an inference process that hangs', () => {
   })
 })
 
+test('a worker that cannot be made is tried again, and ends nothing', async () => {
+  await using gateway = await startGateway({ settings: { TOLLGATE_WORKERS: '2' } })
+  const [victim = 0] = childProcesses()
+  let tries = 0
+  {
+    using _nowhere = withExecutable(() => {
+      tries += 1
+      return '/nowhere'
+    })
+    process.kill(victim, 'SIGKILL')
+    await until(() => tries > 0)
+  }
+  await until(() => childProcesses().length === 2 && !childProcesses().includes(victim))
+  assert.equal((await fetch(`${gateway.inference}/health`)).status, 200)
+})
+
+/** What processes are made from, until it is disposed of. */
+function withExecutable(get: () => string): Disposable {
+  const { execPath } = process
+  Object.defineProperty(process, 'execPath', { get, configurable: true })
+  return {
+    [Symbol.dispose]() {
+      Object.defineProperty(process, 'execPath', { value: execPath, configurable: true })
+    },
+  }
+}
+
 /** One connection for each call, so that the kernel spreads them over the workers. */
 function call(gateway: Gateway, key: string): Promise<Response> {
   return gateway.infer(key, chat(), { headers: { connection: 'close' } })
