@@ -80,22 +80,26 @@ class ForkedWorkers implements WorkerPool {
   }
 
   async listen(address: ListenAddress): Promise<string> {
-    const [first] = this.#workers()
+    const [first] = this.#workers({ areOpen: true })
     if (first === undefined) throw new Error('There is no worker to listen.')
     const url = await first.worker.channel.call('listen', address)
     const shared = { ...address, port: Number(new URL(url).port) }
     this.#address = shared
-    const others = this.#workers().filter(({ worker }) => worker !== first.worker)
+    const others = this.#workers({ areOpen: true }).filter(({ worker }) => worker !== first.worker)
     await Promise.all(others.map(({ worker }) => worker.channel.call('listen', shared)))
     return url
   }
 
   async invalidate(change: Change): Promise<void> {
+    // A worker that is starting reads what it is to serve when it listens, and hears of the change before that.
+    for (const { worker } of this.#workers({ areOpen: false })) {
+      worker.channel.call('invalidate', change).catch(() => undefined)
+    }
     await this.#allInTime(answerMs, ({ channel }) => channel.call('invalidate', change))
   }
 
   async flush(): Promise<void> {
-    const flushed = Promise.all(this.#workers().map(({ worker }) => worker.channel.call('flush')))
+    const flushed = Promise.all(this.#workers({ areOpen: true }).map(({ worker }) => worker.channel.call('flush')))
     const late = () => new UnavailableError('The events of the last moments are not in the record yet.')
     await inTime(this.#parts.clock, flushed, { withinMs: flushMsMax, late })
   }
@@ -111,7 +115,7 @@ class ForkedWorkers implements WorkerPool {
 
   async metrics(): Promise<MetricObject[][]> {
     const late = sleep(this.#parts.clock, answerMs).then(() => [])
-    const answers = this.#workers().map(({ worker }) =>
+    const answers = this.#workers({ areOpen: true }).map(({ worker }) =>
       Promise.race([worker.channel.call('metrics').catch(() => []), late]),
     )
     return Promise.all(answers)
@@ -119,22 +123,23 @@ class ForkedWorkers implements WorkerPool {
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.#stopping = true
-    const ended = this.#workers().map(({ worker }) => worker.ended)
+    for (const { worker } of this.#workers({ areOpen: false })) worker.kill()
+    const ended = this.#places.map(({ worker }) => worker?.ended)
     const withinMs = this.#parts.config.shutdownTimeoutMs + stopMsMax
     await this.#allInTime(withinMs, ({ channel, ended }) => Promise.all([channel.call('stop'), ended]))
     await Promise.all(ended)
   }
 
-  #workers(): { number: number; worker: WorkerProcess }[] {
-    return this.#places.flatMap(({ number, worker }) => (worker === null ? [] : [{ number, worker }]))
+  #workers({ areOpen }: { areOpen: boolean }): { number: number; worker: WorkerProcess }[] {
+    return this.#places.flatMap(({ number, worker }) => (worker?.isOpen === areOpen ? [{ number, worker }] : []))
   }
 
-  /** Asks each worker. One that has not answered after `withinMs` is killed; the next to start ships its journal. */
+  /** Asks each worker that is open. One that has not answered after `withinMs` is killed; the next to start ships its journal. */
   async #allInTime(withinMs: number, ask: (worker: WorkerProcess) => Promise<unknown>): Promise<void> {
     const { clock, log } = this.#parts
     const late = () => new Error('The worker has not answered in time.')
     await Promise.all(
-      this.#workers().map(async ({ number, worker }) => {
+      this.#workers({ areOpen: true }).map(async ({ number, worker }) => {
         const answered = ask(worker).catch(() => undefined)
         try {
           await inTime(clock, answered, { withinMs, late })

@@ -133,6 +133,25 @@ describe('an inference process that hangs', () => {
   })
 })
 
+test('a worker that is starting holds up no change, is not killed for it, and serves what was changed', async () => {
+  await using upstream = await startMockUpstream()
+  await using gateway = await startGateway({ settings: { TOLLGATE_WORKERS: '2' } })
+  await gateway.publish(defaultSlug, upstream.baseUrl)
+  const customer = await gateway.customer({})
+  const before = childProcesses()
+  process.kill(before[0] ?? 0, 'SIGKILL')
+  const successor = await until(() => childProcesses().find((pid) => !before.includes(pid)))
+  process.kill(successor, 'SIGSTOP')
+  await gateway.manage('PATCH', `/v1/gateway/groups/${customer.groupId}`, {
+    models: [{ slug: defaultSlug, rate_limits: [{ type: 'REQUEST', unit: 'SECOND', threshold: 0 }] }],
+  })
+  process.kill(successor, 'SIGCONT')
+  process.kill(before[1] ?? 0, 'SIGKILL')
+  const statuses = await until(() => statusesOfCalls(gateway, customer.key).catch(() => null))
+  assert.deepEqual(statuses, Array(12).fill(429))
+  assert.ok(childProcesses().includes(successor))
+})
+
 test('a worker that cannot be made is tried again, and ends nothing', async () => {
   await using gateway = await startGateway({ settings: { TOLLGATE_WORKERS: '2' } })
   const [victim = 0] = childProcesses()
