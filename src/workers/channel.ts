@@ -18,8 +18,8 @@ type Message =
   | { kind: 'answer'; id: number; answer: unknown }
   | { kind: 'failure'; id: number; message: string; isUnavailable: boolean }
 
-/** The other process has ended, or does not answer. */
-export class ChannelError extends Error {
+/** The other process has ended, and whoever comes after it may answer. */
+export class ChannelError extends UnavailableError {
   constructor(message: string) {
     super(message)
     this.name = 'ChannelError'

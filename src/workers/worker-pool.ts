@@ -8,6 +8,7 @@ import type { CounterStore } from '../limits/counter-store.ts'
 import type { Log } from '../log.ts'
 import type { Change } from '../storage/change-log.ts'
 import type { MainCalls, WorkerStart } from './calls.ts'
+import { ChannelError } from './channel.ts'
 import { WorkerProcess } from './worker-process.ts'
 
 export interface WorkerPoolParts {
@@ -30,7 +31,7 @@ const answerMs = 1_000
 /** How long a caller waits for the workers' journals to be shipped. */
 const flushMsMax = 10_000
 const restartPauseMs = 100
-/** How long a worker may take to stop beyond the time for its requests: to ship its journal, for one. */
+/** How long a worker may take to stop when its requests have ended: to ship its journal, above all. */
 const stopMsMax = 15_000
 /** After a start that failed: what it needs, the database above all, may be away for long. */
 const failedStartPauseMs = 2_000
@@ -54,6 +55,8 @@ export async function openWorkerPool(parts: WorkerPoolParts): Promise<WorkerPool
 interface Place {
   number: number
   worker: WorkerProcess | null
+  /** Resolves once there is a worker, and it is open. */
+  opened: PromiseWithResolvers<void>
 }
 
 class ForkedWorkers implements WorkerPool {
@@ -65,7 +68,11 @@ class ForkedWorkers implements WorkerPool {
 
   constructor(parts: WorkerPoolParts) {
     this.#parts = parts
-    this.#places = parts.journalPaths.map((_path, number) => ({ number, worker: null }))
+    this.#places = parts.journalPaths.map((_path, number) => ({
+      number,
+      worker: null,
+      opened: Promise.withResolvers(),
+    }))
   }
 
   async open(): Promise<void> {
@@ -99,7 +106,7 @@ class ForkedWorkers implements WorkerPool {
   }
 
   async flush(): Promise<void> {
-    const flushed = Promise.all(this.#workers({ areOpen: true }).map(({ worker }) => worker.channel.call('flush')))
+    const flushed = Promise.all(this.#places.map((place) => this.#flushPlace(place)))
     const late = () => new UnavailableError('The events of the last moments are not in the record yet.')
     await inTime(this.#parts.clock, flushed, { withinMs: flushMsMax, late })
   }
@@ -125,26 +132,48 @@ class ForkedWorkers implements WorkerPool {
     this.#stopping = true
     for (const { worker } of this.#workers({ areOpen: false })) worker.kill()
     const ended = this.#places.map(({ worker }) => worker?.ended)
-    const withinMs = this.#parts.config.shutdownTimeoutMs + stopMsMax
-    await this.#allInTime(withinMs, ({ channel, ended }) => Promise.all([channel.call('stop'), ended]))
+    await this.#allInTime(stopMsMax, async ({ channel, ended }) => {
+      await channel.call('stop')
+      await ended
+    })
     await Promise.all(ended)
+  }
+
+  /** What a worker has left that ends meanwhile is in the record when its successor has opened. */
+  async #flushPlace(place: Place): Promise<void> {
+    for (;;) {
+      await place.opened.promise
+      const { worker } = place
+      try {
+        return await worker?.channel.call('flush')
+      } catch (error) {
+        if (!(error instanceof ChannelError)) throw error
+        await worker?.ended
+      }
+    }
   }
 
   #workers({ areOpen }: { areOpen: boolean }): { number: number; worker: WorkerProcess }[] {
     return this.#places.flatMap(({ number, worker }) => (worker?.isOpen === areOpen ? [{ number, worker }] : []))
   }
 
-  /** Asks each worker that is open. One that has not answered after `withinMs` is killed; the next to start ships its journal. */
+  /**
+   * Asks each worker that is open. One that fails, or has not answered after `withinMs`, is killed; whoever comes next
+   * ships its journal.
+   */
   async #allInTime(withinMs: number, ask: (worker: WorkerProcess) => Promise<unknown>): Promise<void> {
     const { clock, log } = this.#parts
     const late = () => new Error('The worker has not answered in time.')
     await Promise.all(
       this.#workers({ areOpen: true }).map(async ({ number, worker }) => {
-        const answered = ask(worker).catch(() => undefined)
+        const answered = ask(worker).catch((error) => {
+          if (!(error instanceof ChannelError)) throw error
+          return worker.ended
+        })
         try {
           await inTime(clock, answered, { withinMs, late })
-        } catch {
-          log.error({ number }, 'a worker does not answer, and is killed; the next to start ships its journal')
+        } catch (cause) {
+          log.error({ number, err: cause }, 'a worker does not do what it is asked, and is killed')
           worker.kill()
         }
       }),
@@ -165,6 +194,7 @@ class ForkedWorkers implements WorkerPool {
         await this.#start(place)
         pauseMs = restartPauseMs
       } catch (cause) {
+        if (this.#stopping) return
         log.error({ number, err: cause }, 'a worker could not start')
         pauseMs = failedStartPauseMs
       }
@@ -178,6 +208,7 @@ class ForkedWorkers implements WorkerPool {
     place.worker = worker
     const ended = worker.ended.then(() => {
       place.worker = null
+      if (worker.isOpen) place.opened = Promise.withResolvers()
     })
     const start: WorkerStart = {
       config,
@@ -188,6 +219,7 @@ class ForkedWorkers implements WorkerPool {
     try {
       await worker.channel.call('open', start)
       worker.isOpen = true
+      place.opened.resolve()
       if (this.#address !== null && !this.#stopping) await worker.channel.call('listen', this.#address)
     } catch (error) {
       worker.kill()
