@@ -25,6 +25,15 @@ export const systemClock: Clock = {
   },
 }
 
+/** Keeps the process alive until it is disposed of, also while all that it does is wait for a timer of the clock. */
+export function keepAlive(): Disposable {
+  const handle = setInterval(() => {}, timeoutMsMax)
+  return { [Symbol.dispose]: () => clearInterval(handle) }
+}
+
+/** What Node's timers can count. */
+const timeoutMsMax = 2 ** 31 - 1
+
 /** Calls `action` every `everyMs`, the first time after that, until it is cancelled. */
 export function repeat(clock: Clock, everyMs: number, action: () => void): Timer {
   const next = (): Timer =>

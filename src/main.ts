@@ -8,6 +8,7 @@ import { addImportCommand } from './cli/import.ts'
 import { addLedgerCommands } from './cli/ledger.ts'
 import { addMasterKeyCommands } from './cli/master-key.ts'
 import { addTeamCommands } from './cli/teams.ts'
+import { keepAlive } from './clock.ts'
 import { processEnvironment, readConfig, type Setting, settings } from './config.ts'
 import { StartError, UnavailableError } from './errors.ts'
 import { type RunningServer, serve } from './serve.ts'
@@ -45,6 +46,7 @@ addTeamCommands(program)
 addMasterKeyCommands(program)
 
 try {
+  using _alive = keepAlive()
   await program.parseAsync()
 } catch (error) {
   process.exitCode = exitCodeFor(error)

@@ -72,9 +72,16 @@ export async function serve(config: Config, { clock = systemClock }: { clock?: C
   await shipLeftJournals(config.dataDir, journals, { ledger: ledgerWriter, clock, log, metrics })
   const journalPaths = journals.map((name) => join(config.dataDir, name))
   const pool =
-    config.workers === 1
-      ? null
-      : started.use(await openWorkerPool({ config, masterKey, journalPaths, counters, clock, log }))
+    config.workers === 1 ? null : await openWorkerPool({ config, masterKey, journalPaths, counters, clock, log })
+  if (pool !== null) {
+    // What a worker has left that had to be killed.
+    started.defer(() =>
+      shipLeftJournals(config.dataDir, [], { ledger: ledgerWriter, clock, log, metrics }).catch((cause) => {
+        log.warn({ err: cause }, 'events stay in the journal of a worker; the next start ships them')
+      }),
+    )
+    started.use(pool)
+  }
   const plane =
     pool ??
     started.use(

@@ -5,8 +5,10 @@ import { UnavailableError } from '../errors.ts'
 export interface ChannelEnd {
   on(event: 'message', listener: (messages: readonly Message[]) => void): unknown
   on(event: 'disconnect', listener: () => void): unknown
-  send?: ((message: Serializable) => boolean) | undefined
+  send?: ((message: Serializable, handle: undefined, options: undefined, sent: Sent) => boolean) | undefined
 }
+
+type Sent = (error: Error | null) => void
 
 /** What one side may ask of the other, by name. */
 export type Calls = Record<string, (...argument: never[]) => Promise<unknown>>
@@ -16,8 +18,8 @@ type Message =
   | { kind: 'answer'; id: number; answer: unknown }
   | { kind: 'failure'; id: number; message: string; isUnavailable: boolean }
 
-/** The other process has ended, or does not answer. */
-export class ChannelError extends Error {
+/** The other process has ended, and whoever comes after it may answer. */
+export class ChannelError extends UnavailableError {
   constructor(message: string) {
     super(message)
     this.name = 'ChannelError'
@@ -42,7 +44,7 @@ export class Channel<Theirs extends Calls> {
     end.on('message', (messages) => {
       for (const message of messages) this.#take(message)
     })
-    end.on('disconnect', () => this.#close())
+    end.on('disconnect', () => this.close())
   }
 
   /** Rejects with what the other side's handler threw (its message, and whether it may be tried again), or with `ChannelError` when there is no other side. */
@@ -56,6 +58,13 @@ export class Channel<Theirs extends Calls> {
     this.#waiting.set(this.#lastId, waiting)
     this.#post({ kind: 'call', id: this.#lastId, name, argument })
     return waiting.promise
+  }
+
+  /** Nobody is there any more: rejects what waits for an answer. */
+  close(): void {
+    this.#closed = true
+    for (const { reject } of this.#waiting.values()) reject(new ChannelError('The other process has ended.'))
+    this.#waiting.clear()
   }
 
   #take(message: Message): void {
@@ -87,12 +96,10 @@ export class Channel<Theirs extends Calls> {
   #sendAll(): void {
     const messages = this.#outgoing
     this.#outgoing = []
-    if (!this.#closed) this.#end.send?.(messages as unknown as Serializable)
-  }
-
-  #close(): void {
-    this.#closed = true
-    for (const { reject } of this.#waiting.values()) reject(new ChannelError('The other process has ended.'))
-    this.#waiting.clear()
+    if (this.#closed) return
+    // Whoever is gone may not have been heard to go: without a callback, that is an uncaught error.
+    this.#end.send?.(messages as unknown as Serializable, undefined, undefined, (error) => {
+      if (error !== null) this.close()
+    })
   }
 }

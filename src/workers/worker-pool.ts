@@ -1,5 +1,3 @@
-import { type ChildProcess, fork } from 'node:child_process'
-import { join } from 'node:path'
 import type { MetricObject } from 'prom-client'
 import { type Clock, inTime, sleep } from '../clock.ts'
 import type { Config, ListenAddress } from '../config.ts'
@@ -9,8 +7,9 @@ import type { ShippedListener } from '../ledger/shipper.ts'
 import type { CounterStore } from '../limits/counter-store.ts'
 import type { Log } from '../log.ts'
 import type { Change } from '../storage/change-log.ts'
-import type { MainCalls, WorkerCalls, WorkerStart } from './calls.ts'
-import { Channel } from './channel.ts'
+import type { MainCalls, WorkerStart } from './calls.ts'
+import { ChannelError } from './channel.ts'
+import { WorkerProcess } from './worker-process.ts'
 
 export interface WorkerPoolParts {
   config: Config
@@ -32,7 +31,7 @@ const answerMs = 1_000
 /** How long a caller waits for the workers' journals to be shipped. */
 const flushMsMax = 10_000
 const restartPauseMs = 100
-/** How long a worker may take to stop beyond the time for its requests: to ship its journal, for one. */
+/** How long a worker may take to stop when its requests have ended: to ship its journal, above all. */
 const stopMsMax = 15_000
 /** After a start that failed: what it needs, the database above all, may be away for long. */
 const failedStartPauseMs = 2_000
@@ -52,48 +51,62 @@ export async function openWorkerPool(parts: WorkerPoolParts): Promise<WorkerPool
   return pool
 }
 
-interface Worker {
-  process: ChildProcess
-  channel: Channel<WorkerCalls>
-  ended: Promise<void>
+/** Of one worker after the other. */
+interface Place {
+  number: number
+  worker: WorkerProcess | null
+  /** Resolves once there is a worker, and it is open. */
+  opened: PromiseWithResolvers<void>
 }
 
 class ForkedWorkers implements WorkerPool {
   readonly #parts: WorkerPoolParts
-  readonly #workers = new Map<number, Worker>()
+  readonly #places: readonly Place[]
   readonly #listeners: ShippedListener[] = []
   #address: ListenAddress | null = null
   #stopping = false
 
   constructor(parts: WorkerPoolParts) {
     this.#parts = parts
+    this.#places = parts.journalPaths.map((_path, number) => ({
+      number,
+      worker: null,
+      opened: Promise.withResolvers(),
+    }))
   }
 
   async open(): Promise<void> {
     try {
-      await Promise.all(this.#parts.journalPaths.map((_path, number) => this.#start(number)))
+      await Promise.all(this.#places.map((place) => this.#start(place)))
     } catch (error) {
       this.#stopping = true
-      for (const worker of this.#workers.values()) worker.process.kill('SIGKILL')
+      for (const { worker } of this.#places) worker?.kill()
       throw error
     }
+    for (const place of this.#places) void this.#keepTaken(place)
   }
 
   async listen(address: ListenAddress): Promise<string> {
-    const [first, ...others] = this.#workers.values()
+    const [first] = this.#workers({ areOpen: true })
     if (first === undefined) throw new Error('There is no worker to listen.')
-    const url = await first.channel.call('listen', address)
-    this.#address = { ...address, port: Number(new URL(url).port) }
-    for (const { channel } of others) await channel.call('listen', this.#address)
+    const url = await first.worker.channel.call('listen', address)
+    const shared = { ...address, port: Number(new URL(url).port) }
+    this.#address = shared
+    const others = this.#workers({ areOpen: true }).filter(({ worker }) => worker !== first.worker)
+    await Promise.all(others.map(({ worker }) => worker.channel.call('listen', shared)))
     return url
   }
 
   async invalidate(change: Change): Promise<void> {
+    // A worker that is starting reads what it is to serve when it listens, and hears of the change before that.
+    for (const { worker } of this.#workers({ areOpen: false })) {
+      worker.channel.call('invalidate', change).catch(() => undefined)
+    }
     await this.#allInTime(answerMs, ({ channel }) => channel.call('invalidate', change))
   }
 
   async flush(): Promise<void> {
-    const flushed = Promise.all([...this.#workers.values()].map(({ channel }) => channel.call('flush')))
+    const flushed = Promise.all(this.#places.map((place) => this.#flushPlace(place)))
     const late = () => new UnavailableError('The events of the last moments are not in the record yet.')
     await inTime(this.#parts.clock, flushed, { withinMs: flushMsMax, late })
   }
@@ -109,41 +122,115 @@ class ForkedWorkers implements WorkerPool {
 
   async metrics(): Promise<MetricObject[][]> {
     const late = sleep(this.#parts.clock, answerMs).then(() => [])
-    const answers = [...this.#workers.values()].map(({ channel }) =>
-      Promise.race([channel.call('metrics').catch(() => []), late]),
+    const answers = this.#workers({ areOpen: true }).map(({ worker }) =>
+      Promise.race([worker.channel.call('metrics').catch(() => []), late]),
     )
     return Promise.all(answers)
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.#stopping = true
-    const workers = [...this.#workers.values()]
-    const withinMs = this.#parts.config.shutdownTimeoutMs + stopMsMax
-    await this.#allInTime(withinMs, ({ channel, ended }) => Promise.all([channel.call('stop'), ended]))
-    await Promise.all(workers.map(({ ended }) => ended))
+    for (const { worker } of this.#workers({ areOpen: false })) worker.kill()
+    const ended = this.#places.map(({ worker }) => worker?.ended)
+    await this.#allInTime(stopMsMax, async ({ channel, ended }) => {
+      await channel.call('stop')
+      await ended
+    })
+    await Promise.all(ended)
   }
 
-  /** Asks each worker. One that has not answered after `withinMs` is killed; the next to start ships its journal. */
-  async #allInTime(withinMs: number, ask: (worker: Worker) => Promise<unknown>): Promise<void> {
+  /** What a worker has left that ends meanwhile is in the record when its successor has opened. */
+  async #flushPlace(place: Place): Promise<void> {
+    for (;;) {
+      await place.opened.promise
+      const { worker } = place
+      try {
+        return await worker?.channel.call('flush')
+      } catch (error) {
+        if (!(error instanceof ChannelError)) throw error
+        await worker?.ended
+      }
+    }
+  }
+
+  #workers({ areOpen }: { areOpen: boolean }): { number: number; worker: WorkerProcess }[] {
+    return this.#places.flatMap(({ number, worker }) => (worker?.isOpen === areOpen ? [{ number, worker }] : []))
+  }
+
+  /**
+   * Asks each worker that is open. One that fails, or has not answered after `withinMs`, is killed; whoever comes next
+   * ships its journal.
+   */
+  async #allInTime(withinMs: number, ask: (worker: WorkerProcess) => Promise<unknown>): Promise<void> {
     const { clock, log } = this.#parts
     const late = () => new Error('The worker has not answered in time.')
     await Promise.all(
-      [...this.#workers].map(async ([number, worker]) => {
-        const answered = ask(worker).catch(() => undefined)
+      this.#workers({ areOpen: true }).map(async ({ number, worker }) => {
+        const answered = ask(worker).catch((error) => {
+          if (!(error instanceof ChannelError)) throw error
+          return worker.ended
+        })
         try {
           await inTime(clock, answered, { withinMs, late })
-        } catch {
-          log.error({ number }, 'a worker does not answer, and is killed; the next to start ships its journal')
-          worker.process.kill('SIGKILL')
+        } catch (cause) {
+          log.error({ number, err: cause }, 'a worker does not do what it is asked, and is killed')
+          worker.kill()
         }
       }),
     )
   }
 
-  async #start(number: number): Promise<void> {
-    const { config, masterKey, journalPaths, counters, log } = this.#parts
-    const child = fork(join(import.meta.dirname, 'worker.ts'), { serialization: 'advanced', execArgv: [] })
-    const channel = new Channel<WorkerCalls>(child, {
+  /** Until the pool stops: when a worker has ended, another takes its place. */
+  async #keepTaken(place: Place): Promise<void> {
+    const { clock, log } = this.#parts
+    const { number } = place
+    for (let pauseMs = restartPauseMs; ; ) {
+      const end = await place.worker?.ended
+      if (this.#stopping) return
+      if (end !== undefined) log.error({ number, ...end }, 'a worker has ended; another takes its place')
+      await sleep(clock, pauseMs)
+      if (this.#stopping) return
+      try {
+        await this.#start(place)
+        pauseMs = restartPauseMs
+      } catch (cause) {
+        if (this.#stopping) return
+        log.error({ number, err: cause }, 'a worker could not start')
+        pauseMs = failedStartPauseMs
+      }
+    }
+  }
+
+  /** Rejects where there is no worker then that serves. */
+  async #start(place: Place): Promise<void> {
+    const { config, masterKey, journalPaths, counters } = this.#parts
+    const worker = new WorkerProcess(this.#answers())
+    place.worker = worker
+    const ended = worker.ended.then(() => {
+      place.worker = null
+      if (worker.isOpen) place.opened = Promise.withResolvers()
+    })
+    const start: WorkerStart = {
+      config,
+      masterKey,
+      journalPath: journalPaths[place.number] ?? '',
+      leaseMs: counters.leaseMs,
+    }
+    try {
+      await worker.channel.call('open', start)
+      worker.isOpen = true
+      place.opened.resolve()
+      if (this.#address !== null && !this.#stopping) await worker.channel.call('listen', this.#address)
+    } catch (error) {
+      worker.kill()
+      await ended
+      throw error
+    }
+  }
+
+  #answers(): MainCalls {
+    const { counters } = this.#parts
+    return {
       take: (demand) => counters.take(demand),
       settle: (hold, tokens) => counters.settle(hold, tokens),
       abandon: (hold, tokens) => counters.abandon(hold, tokens),
@@ -152,45 +239,6 @@ class ForkedWorkers implements WorkerPool {
       shipped: async (workspaceIds) => {
         for (const listener of this.#listeners) listener(workspaceIds)
       },
-    } satisfies MainCalls)
-    const worker = {
-      process: child,
-      channel,
-      ended: new Promise<void>((resolve) => child.once('exit', () => resolve())),
-    }
-    let hasStarted = false
-    this.#workers.set(number, worker)
-    child.once('exit', (code, signal) => {
-      this.#workers.delete(number)
-      if (this.#stopping) return
-      log.error({ number, code, signal }, 'a worker has ended; another takes its place')
-      void this.#restart(number, { pauseMs: hasStarted ? restartPauseMs : failedStartPauseMs })
-    })
-    const start: WorkerStart = {
-      config,
-      masterKey,
-      journalPath: journalPaths[number] ?? '',
-      leaseMs: counters.leaseMs,
-    }
-    try {
-      await channel.call('open', start)
-      if (this.#address !== null && !this.#stopping) await channel.call('listen', this.#address)
-      hasStarted = true
-    } catch (error) {
-      // Its end brings the next attempt.
-      child.kill('SIGKILL')
-      throw error
-    }
-  }
-
-  async #restart(number: number, { pauseMs }: { pauseMs: number }): Promise<void> {
-    const { clock, log } = this.#parts
-    await sleep(clock, pauseMs)
-    if (this.#stopping) return
-    try {
-      await this.#start(number)
-    } catch (cause) {
-      log.error({ number, err: cause }, 'a worker could not start')
     }
   }
 }

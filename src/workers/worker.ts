@@ -28,9 +28,12 @@ const main: MainChannel = new Channel(process, {
   metrics: () => metrics.registry.getMetricsAsJSON(),
   drain: async () => (await opening.promise).drain(),
   stop: async () => {
-    await parts.disposeAsync()
-    // The answer leaves first; with the channel gone nothing keeps the process.
-    setImmediate(() => process.disconnect?.())
+    try {
+      await parts.disposeAsync()
+    } finally {
+      // The answer leaves first; with the channel gone nothing keeps the process.
+      setImmediate(() => process.disconnect?.())
+    }
   },
 } satisfies WorkerCalls)
 

@@ -1,8 +1,10 @@
 import assert from 'node:assert/strict'
+import { readdirSync } from 'node:fs'
 import { after, before, describe, test } from 'node:test'
 import { temporaryFolder } from '../ledger/temporary-folder.ts'
 import { childProcesses } from '../support/child-processes.ts'
 import { chat, defaultSlug, type Gateway, startGateway } from '../support/gateway.ts'
+import { madeOf } from '../support/made-of.ts'
 import { type MockUpstream, startMockUpstream } from '../support/mock-upstream.ts'
 import { recordedEvents } from '../support/recorded-events.ts'
 import { until } from '../support/until.ts'
@@ -127,10 +129,60 @@ describe('an inference process that hangs', () => {
     await gateway[Symbol.asyncDispose]()
     assert.deepEqual(childProcesses(), [])
 
+    const left = readdirSync(folder.path).filter((name) => /^journal.*\.log$/.test(name))
+    assert.deepEqual(left, [], 'what the killed ones have left is in the record')
     await using again = await startGateway({ dataDir: folder.path, settings })
     assert.deepEqual(statuses, Array(12).fill(200))
     assert.equal((await recordedEvents(again, customer.prefix)).length, 12)
   })
+})
+
+test('a worker that is starting holds up no change, is not killed for it, and serves what was changed', async () => {
+  await using upstream = await startMockUpstream()
+  await using gateway = await startGateway({ settings: { TOLLGATE_WORKERS: '2' } })
+  await gateway.publish(defaultSlug, upstream.baseUrl)
+  const customer = await gateway.customer({})
+  const before = childProcesses()
+  process.kill(before[0] ?? 0, 'SIGKILL')
+  const successor = await until(() => childProcesses().find((pid) => !before.includes(pid)))
+  process.kill(successor, 'SIGSTOP')
+  await gateway.manage('PATCH', `/v1/gateway/groups/${customer.groupId}`, {
+    models: [{ slug: defaultSlug, rate_limits: [{ type: 'REQUEST', unit: 'SECOND', threshold: 0 }] }],
+  })
+  process.kill(successor, 'SIGCONT')
+  process.kill(before[1] ?? 0, 'SIGKILL')
+  const statuses = await until(() => statusesOfCalls(gateway, customer.key).catch(() => null))
+  assert.deepEqual(statuses, Array(12).fill(429))
+  assert.ok(childProcesses().includes(successor))
+})
+
+test('who reads the record while a worker dies waits for its successor, and finds what the worker had recorded', async () => {
+  await using upstream = await startMockUpstream({ script: { promptTokens: 10, completionTokens: 20 } })
+  await using gateway = await startGateway({ settings: { TOLLGATE_WORKERS: '2' } })
+  await gateway.publish(defaultSlug, upstream.baseUrl)
+  const customer = await gateway.customer({})
+  await statusesOfCalls(gateway, customer.key)
+  const workers = childProcesses()
+  for (const pid of workers) process.kill(pid, 'SIGSTOP')
+  const reading = recordedEvents(gateway, customer.prefix)
+  for (const pid of workers) process.kill(pid, 'SIGKILL')
+  assert.equal((await reading).length, 12)
+})
+
+test('a worker that cannot be made is tried again, and ends nothing', async () => {
+  await using gateway = await startGateway({ settings: { TOLLGATE_WORKERS: '2' } })
+  const [victim = 0] = childProcesses()
+  let tries = 0
+  {
+    using _nowhere = madeOf(() => {
+      tries += 1
+      return '/nowhere'
+    })
+    process.kill(victim, 'SIGKILL')
+    await until(() => tries > 0)
+  }
+  await until(() => childProcesses().length === 2 && !childProcesses().includes(victim))
+  assert.equal((await fetch(`${gateway.inference}/health`)).status, 200)
 })
 
 /** One connection for each call, so that the kernel spreads them over the workers. */

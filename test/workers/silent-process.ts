@@ -1,0 +1,2 @@
+/** A process that takes messages and answers none. */
+process.on('message', () => {})
