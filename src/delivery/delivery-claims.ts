@@ -4,9 +4,15 @@ import type { FinishedAttempt } from './attempt.ts'
 
 export interface Claims {
   claimed: WebhookDeliveryRow[]
-  /** When the next of the others is due; null where no other is pending. */
-  nextDueMs: number | null
+  /** After how long the next of the others is due; null where no other is pending. */
+  nextDueAfterMs: number | null
 }
+
+/** How long a claim holds: longer than an attempt takes, with what goes before and after it. */
+export const claimMs = 30_000
+
+/** The clocks of nodes agree to within this. */
+const clocksApartMs = 20_000
 
 /** A webhook never has as many deliveries under way, so the first ones behind those are seen as well. */
 const lookedPastMax = 16
@@ -28,29 +34,39 @@ export async function claimDueDeliveries(
     .orderBy('next_attempt_at')
     .limit(max + lookedPastMax)
     .execute()
-  const due = earliest.filter((delivery) => dueAt(delivery, nowMs) <= nowMs).slice(0, max)
+  const due = earliest.filter((delivery) => dueAfterMs(delivery, nowMs) === 0).slice(0, max)
   const others = earliest.filter((delivery) => !due.includes(delivery))
   const claimed: WebhookDeliveryRow[] = []
-  for (const { id, first_attempt_at } of due) {
+  for (const { id, first_attempt_at, claimed_until, next_attempt_at } of due) {
     // Another node may have been first, between our looking and this.
     const delivery = await queries
       .updateTable('webhook_deliveries')
       .set({ claimed_until: claimedUntilMs, first_attempt_at: first_attempt_at ?? nowMs })
       .where('id', '=', id)
       .where('status', '=', 'pending')
-      .where((eb) => eb.or([eb('claimed_until', 'is', null), eb('claimed_until', '<=', nowMs)]))
-      .where('next_attempt_at', '<=', nowMs)
+      .where('claimed_until', 'is not distinct from', claimed_until)
+      .where('next_attempt_at', 'is not distinct from', next_attempt_at)
       .returningAll()
       .executeTakeFirst()
     if (delivery !== undefined) claimed.push(delivery)
   }
-  const nextDueMs = others.length === 0 ? null : Math.min(...others.map((delivery) => dueAt(delivery, nowMs)))
-  return { claimed, nextDueMs }
+  const waits = others.map((delivery) => dueAfterMs(delivery, nowMs))
+  return { claimed, nextDueAfterMs: waits.length === 0 ? null : Math.min(...waits) }
 }
 
-function dueAt({ claimed_until, next_attempt_at }: WebhookDeliveryRow, nowMs: number): number {
-  const isUnderWay = claimed_until !== null && claimed_until > nowMs
-  return isUnderWay ? claimed_until : (next_attempt_at ?? nowMs)
+/**
+ * After how long a pending delivery is due. Its times are of the wall clock, which may have been ahead and set right
+ * since. A claim that would hold longer than any claim does is therefore none, and there is no waiting after an attempt
+ * that is yet to be made.
+ */
+function dueAfterMs(
+  { claimed_until, next_attempt_at, last_attempt_at, attempts }: WebhookDeliveryRow,
+  nowMs: number,
+): number {
+  const claimedForMs = (claimed_until ?? nowMs) - nowMs
+  if (claimedForMs > 0 && claimedForMs <= claimMs + clocksApartMs) return claimedForMs
+  const waits = attempts > 0 && (last_attempt_at ?? nowMs) <= nowMs + clocksApartMs
+  return waits ? Math.max(0, (next_attempt_at ?? nowMs) - nowMs) : 0
 }
 
 /**

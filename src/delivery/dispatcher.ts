@@ -9,7 +9,7 @@ import { attempt, type DueDelivery, type FinishedAttempt } from './attempt.ts'
 import { reportAttempt } from './attempt-report.ts'
 import { pendingEvents, webhooksWithDeadDeliveries } from './backlog.ts'
 import { removeDeletedWebhooks } from './deleted-webhooks.ts'
-import { recordAttempt, releaseClaims } from './delivery-claims.ts'
+import { claimMs, recordAttempt, releaseClaims } from './delivery-claims.ts'
 import { type AttemptKind, Lane } from './lane.ts'
 import { takeWork, type WebhookWork, webhooksOf, webhooksWithWork } from './webhook-work.ts'
 
@@ -68,8 +68,6 @@ export async function startDispatcher({
   return dispatcher
 }
 
-/** Longer than an attempt takes, with what goes before and after it. */
-const claimMs = 30_000
 const sweepMs = 30_000
 const retryMs = 1_000
 /** In one transaction: it holds up whoever else wants the database. */
@@ -201,7 +199,8 @@ class StoredDispatcher implements Dispatcher {
 
   async #takeWorks(webhookIds: readonly string[], transaction: Transaction): Promise<Map<string, WebhookWork | null>> {
     const works = new Map<string, WebhookWork | null>()
-    const nowMs = this.#parts.clock.now()
+    const { clock } = this.#parts
+    const [nowMs, monotonicMs] = [clock.now(), clock.monotonic()]
     let room = this.#room()
     for (const id of webhookIds) {
       if (room === 0) {
@@ -210,8 +209,8 @@ class StoredDispatcher implements Dispatcher {
       }
       const lane = this.#lane(id)
       const work = await takeWork(id, transaction, {
-        firstsMax: lane.room('first', nowMs),
-        repeatsMax: lane.room('repeat', nowMs),
+        firstsMax: lane.room('first', monotonicMs),
+        repeatsMax: lane.room('repeat', monotonicMs),
         attemptsMax: room,
         isFailing: lane.isFailing,
         nowMs,
@@ -231,10 +230,9 @@ class StoredDispatcher implements Dispatcher {
     lane.timer = null
     for (const due of work?.repeats ?? []) this.#startAttempt(lane, 'repeat', due)
     for (const due of work?.firsts ?? []) this.#startAttempt(lane, 'first', due)
-    const nowMs = clock.now()
-    const lookAtMs = lane.nextLookMs(work?.nextDueMs ?? null, nowMs)
-    if (lookAtMs !== null) {
-      lane.timer = clock.after(Math.max(1, lookAtMs - nowMs), () => this.webhookChanged(webhookId))
+    const lookAfterMs = lane.nextLookAfterMs(work?.nextDueAfterMs ?? null, clock.monotonic())
+    if (lookAfterMs !== null) {
+      lane.timer = clock.after(Math.max(1, lookAfterMs), () => this.webhookChanged(webhookId))
     } else if (lane.isIdle) {
       this.#lanes.delete(webhookId)
     }
@@ -247,7 +245,7 @@ class StoredDispatcher implements Dispatcher {
   }
 
   #startAttempt(lane: Lane, kind: AttemptKind, due: DueDelivery): void {
-    lane.begin(kind, this.#parts.clock.now())
+    lane.begin(kind, this.#parts.clock.monotonic())
     const underWay = this.#attempt(due).then((finished) => {
       this.#underWay.delete(underWay)
       lane.end(kind, { delivered: finished?.after.status === 'delivered' })

@@ -14,6 +14,8 @@ const probeGapMs = 1_000
  * that a range that its receiver cannot stomach holds up nothing. But a receiver whose last answer was a failure is
  * tried with new events once a second only: its backlog then waits in the record, where it costs nothing, and goes out
  * in full deliveries; what would otherwise pile up is dead deliveries of one event each.
+ *
+ * Times are those of the clock that never goes back: a wall clock that is set back holds up nothing here.
  */
 export class Lane {
   /** Looks at the webhook again when something of it comes due. */
@@ -36,12 +38,12 @@ export class Lane {
     return underWayMax[kind] - this.#underWay[kind]
   }
 
-  /** When to look for more, `nextDueMs` being when a delivery is due; null where the end of an attempt says so. */
-  nextLookMs(nextDueMs: number | null, nowMs: number): number | null {
-    const times: number[] = []
-    if (nextDueMs !== null && this.room('repeat', nowMs) > 0) times.push(nextDueMs)
-    if (this.#isFailing && this.#underWay.first === 0 && this.#probeMs > nowMs) times.push(this.#probeMs)
-    return times.length === 0 ? null : Math.min(...times)
+  /** After how long to look for more, a delivery being due `dueAfterMs` from now; null: the end of an attempt says so. */
+  nextLookAfterMs(dueAfterMs: number | null, nowMs: number): number | null {
+    const waits: number[] = []
+    if (dueAfterMs !== null && this.room('repeat', nowMs) > 0) waits.push(dueAfterMs)
+    if (this.#isFailing && this.#underWay.first === 0 && this.#probeMs > nowMs) waits.push(this.#probeMs - nowMs)
+    return waits.length === 0 ? null : Math.min(...waits)
   }
 
   begin(kind: AttemptKind, nowMs: number): void {

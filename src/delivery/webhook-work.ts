@@ -10,8 +10,8 @@ export interface WebhookWork {
   firsts: DueDelivery[]
   /** Deliveries that are due again. */
   repeats: DueDelivery[]
-  /** When one of the others is due; null where no other is pending. */
-  nextDueMs: number | null
+  /** After how long one of the others is due; null where no other is pending. */
+  nextDueAfterMs: number | null
 }
 
 export interface WorkLimits {
@@ -19,6 +19,7 @@ export interface WorkLimits {
   repeatsMax: number
   /** Of both together. */
   attemptsMax: number
+  /** By the wall clock. */
   nowMs: number
   /** Until when the claims hold. */
   claimedUntilMs: number
@@ -36,7 +37,7 @@ export async function takeWork(
 ): Promise<WebhookWork | null> {
   const webhook = await findWebhook(webhookId, transaction.queries)
   if (webhook === null) return null
-  const { claimed, nextDueMs } = await claimDueDeliveries(webhookId, transaction, {
+  const { claimed, nextDueAfterMs } = await claimDueDeliveries(webhookId, transaction, {
     ...limits,
     max: Math.min(limits.repeatsMax, limits.attemptsMax),
   })
@@ -44,7 +45,7 @@ export async function takeWork(
   const isHeldBack = limits.isFailing && (await hasManyPending(webhookId, transaction.queries))
   const firstsMax = isHeldBack ? 0 : Math.min(limits.firstsMax, limits.attemptsMax - repeats.length)
   const firsts = await openDeliveries(webhook, transaction, { ...limits, max: firstsMax })
-  return { firsts, repeats, nextDueMs }
+  return { firsts, repeats, nextDueAfterMs }
 }
 
 /** The webhooks that have something to send, now or later. */

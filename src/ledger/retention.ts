@@ -23,23 +23,73 @@ const dayMs = 86_400_000
  * Removes events that are older than `retentionDays`, once an hour and a small batch at a time, the oldest of each
  * workspace first. Never one that a webhook has still to deliver: such an event, and all after it, stay until it is
  * delivered or dead. The daily usage stays for good: it is small, and invoices rest on it.
+ *
+ * A wall clock that is set wrong removes nothing: by it no more time can have passed since the start than by the clock
+ * that never jumps, and it was then no later than a day after the newest event of the record.
  */
 export function startRetention({ batchMax = 500, everyMs = 3_600_000, ...parts }: RetentionOptions): AsyncDisposable {
-  const { clock, log } = parts
-  const sweep = (mayGoOn: () => boolean) => removeExpired({ ...parts, batchMax, mayGoOn })
-  return startSweeps({ sweep, everyMs, what: 'expired events', clock, log })
+  const { clock, log, retentionDays } = parts
+  let latestNow: (() => number) | null = null
+  const readRecord = async () => {
+    latestNow ??= await latestTime(parts)
+  }
+  // At once: what is recorded by a clock that is ahead says nothing. The first sweep tries again what fails here.
+  const reading = readRecord().catch(() => {})
+  const sweep = async (mayGoOn: () => boolean) => {
+    await readRecord()
+    const nowMs = Math.min(clock.now(), latestNow?.() ?? 0)
+    await removeExpired({ ...parts, beforeMs: nowMs - retentionDays * dayMs, batchMax, mayGoOn })
+  }
+  const sweeps = startSweeps({ sweep, everyMs, what: 'expired events', clock, log })
+  return {
+    async [Symbol.asyncDispose]() {
+      await sweeps[Symbol.asyncDispose]()
+      await reading
+    },
+  }
+}
+
+/** How long an installation may have recorded nothing before its start without keeping events longer for it. */
+const silenceMs = dayMs
+
+/** No time is later than what this says from now on; null while there is no record. */
+async function latestTime({
+  database,
+  clock,
+}: Pick<RetentionOptions, 'database' | 'clock'>): Promise<(() => number) | null> {
+  const newest = await newestSpan(database.queries)
+  const startedMs = clock.monotonic()
+  return newest === null ? null : () => newest + silenceMs + (clock.monotonic() - startedMs)
+}
+
+/** When the newest span of the record began; null where there is none. One look into an index for each workspace. */
+async function newestSpan(queries: Queries): Promise<number | null> {
+  const row = await queries
+    .selectFrom(({ selectFrom }) =>
+      selectFrom('ledger_heads')
+        .select((eb) =>
+          eb
+            .selectFrom('event_spans')
+            .select(({ fn }) => fn.max('started_at').as('started_at'))
+            .whereRef('event_spans.workspace_id', '=', 'ledger_heads.workspace_id')
+            .as('started_at'),
+        )
+        .as('newest_spans'),
+    )
+    .select(({ fn }) => fn.max('started_at').as('started_at'))
+    .executeTakeFirst()
+  return row?.started_at ?? null
+}
+
+interface Removal extends Pick<RetentionOptions, 'database' | 'metrics'> {
+  /** Events recorded before this go. */
+  beforeMs: number
+  batchMax: number
+  mayGoOn: () => boolean
 }
 
 /** One sweep over all workspaces. */
-export async function removeExpired({
-  database,
-  clock,
-  metrics,
-  retentionDays,
-  batchMax,
-  mayGoOn,
-}: Omit<Required<RetentionOptions>, 'everyMs' | 'log'> & { mayGoOn: () => boolean }): Promise<void> {
-  const beforeMs = clock.now() - retentionDays * dayMs
+export async function removeExpired({ database, metrics, beforeMs, batchMax, mayGoOn }: Removal): Promise<void> {
   const heads = await database.queries.selectFrom('ledger_heads').select('workspace_id').execute()
   for (const { workspace_id } of heads) {
     while (mayGoOn()) {

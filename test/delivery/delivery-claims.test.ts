@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { claimDueDeliveries, recordAttempt } from '../../src/delivery/delivery-claims.ts'
+import { claimDueDeliveries, claimMs, recordAttempt } from '../../src/delivery/delivery-claims.ts'
+import type { WebhookDeliveryRow } from '../../src/storage/tables.ts'
 import { sampleEvent, sampleEvents } from '../ledger/sample-event.ts'
 import { temporaryFolder } from '../ledger/temporary-folder.ts'
 import { openTestDatabase } from '../support/database-backends.ts'
@@ -8,8 +9,6 @@ import { ManualClock } from '../support/manual-clock.ts'
 import { until } from '../support/until.ts'
 import { openInstallation } from './installation.ts'
 import { startReceiver, status } from './receiver.ts'
-
-const claimMs = 30_000
 
 test('of two nodes that want the same deliveries at once, each delivery goes to one of them', async () => {
   using folder = temporaryFolder()
@@ -71,4 +70,40 @@ test('what comes of an attempt whose claim has run out does not end the claim of
   await database.transaction((transaction) => recordAttempt(finished, transaction))
   const [delivery] = await installation.deliveries(webhook.id)
   assert.deepEqual([delivery?.status, delivery?.claimed_until], ['pending', taken.claimed_until])
+})
+
+test('no delivery waits for a time that a clock an hour ahead has set, and each does for a node 20 seconds ahead', async () => {
+  using folder = temporaryFolder()
+  const clock = new ManualClock()
+  await using receiver = await startReceiver(status(503))
+  await using installation = await openInstallation({ folder: folder.path, clock })
+  const webhook = await installation.addWebhook({ url: receiver.url, retry_window_seconds: 604_800 })
+  await installation.record([sampleEvent()])
+  await until(async () => (await installation.deliveries(webhook.id))[0]?.attempts === 1)
+  const { database } = installation
+  await installation.dispatcher[Symbol.asyncDispose]()
+  const nowMs = clock.now() + 86_400_000
+  const claim = () =>
+    database.transaction((transaction) =>
+      claimDueDeliveries(webhook.id, transaction, { max: 1, nowMs, claimedUntilMs: nowMs + claimMs }),
+    )
+  const claimWhere = async (fields: Partial<WebhookDeliveryRow>) => {
+    await database.queries
+      .updateTable('webhook_deliveries')
+      .set({ claimed_until: null, ...fields })
+      .execute()
+    const { claimed, nextDueAfterMs } = await claim()
+    return claimed.length === 1 ? 'claimed' : nextDueAfterMs
+  }
+  const hourMs = 3_600_000
+  const waits = { last_attempt_at: nowMs - 1_000, next_attempt_at: nowMs + 1_000 }
+  assert.equal(await claimWhere({ claimed_until: nowMs + 20_000 + claimMs, ...waits }), 20_000 + claimMs)
+  assert.equal(await claimWhere({ claimed_until: nowMs + hourMs, ...waits }), 1_000)
+  assert.equal(await claimWhere({ last_attempt_at: nowMs + 20_000, next_attempt_at: nowMs + 21_000 }), 21_000)
+  assert.equal(
+    await claimWhere({ last_attempt_at: nowMs + hourMs, next_attempt_at: nowMs + hourMs + 1_000 }),
+    'claimed',
+  )
+  assert.equal(await claimWhere({ last_attempt_at: nowMs, next_attempt_at: nowMs + 604_800_000 }), 604_800_000)
+  assert.equal(await claimWhere({ attempts: 0, next_attempt_at: nowMs + hourMs }), 'claimed')
 })

@@ -240,6 +240,23 @@ test('receivers that hang or fail delay nobody else', async () => {
   assert.ok(hanging.posts.length <= 4)
 })
 
+test('a wall clock that is set back an hour holds up neither a retry nor new events', async () => {
+  using folder = temporaryFolder()
+  const clock = new ManualClock()
+  await using receiver = await startReceiver(status(503))
+  await using installation = await openInstallation({ folder: folder.path, clock })
+  await installation.addWebhook({ url: receiver.url })
+  await installation.record([sampleEvent()])
+  await nextTimer(clock, 1_000)
+  clock.jumpTo(clock.now() - 3_600_000)
+  receiver.answer = status(200)
+  await installation.record([sampleEvent()])
+  clock.advance(1_000)
+  await until(() => receiver.posts.length === 3)
+  assert.deepEqual(receiver.posts.map(({ events }) => events[0]?.sequence).toSorted(), [1, 1, 2])
+  assert.equal(clock.monotonic(), 1_000)
+})
+
 test('a range that its receiver fails on holds up none of the events after it', async () => {
   using folder = temporaryFolder()
   const clock = new ManualClock()

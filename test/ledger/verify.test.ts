@@ -7,8 +7,9 @@ import { sql } from 'kysely'
 import { readConfig } from '../../src/config.ts'
 import type { BillingEvent } from '../../src/ledger/billing-event.ts'
 import { openLedger } from '../../src/ledger/ledger.ts'
-import { removeExpired } from '../../src/ledger/retention.ts'
+import { removeExpired, startRetention } from '../../src/ledger/retention.ts'
 import { verifyLedger } from '../../src/ledger/verify.ts'
+import { openLog } from '../../src/log.ts'
 import { openMetrics } from '../../src/metrics.ts'
 import type { Database } from '../../src/storage/database.ts'
 import { openRecord } from '../../src/storage/open-database.ts'
@@ -134,19 +135,25 @@ describe('verifying the ledger', () => {
 })
 
 describe('retention', () => {
-  const sweep = (database: Database, clock: ManualClock) =>
-    removeExpired({ database, clock, metrics: openMetrics(), retentionDays: 10, batchMax: 7, mayGoOn: () => true })
+  const sweep = (database: Database, nowMs: number) =>
+    removeExpired({
+      database,
+      metrics: openMetrics(),
+      beforeMs: nowMs - 10 * dayMs,
+      batchMax: 7,
+      mayGoOn: () => true,
+    })
   const count = async (database: Database) =>
     (await database.queries.selectFrom('events').select('position').execute()).length
 
   test('removes what is older, in batches, and leaves a record that still verifies and goes on', async () => {
     await withLedger(async ({ database }) => {
       const ledger = openLedger({ database })
-      await sweep(database, new ManualClock(noonMs + 9 * dayMs))
+      await sweep(database, noonMs + 9 * dayMs)
       assert.equal(await count(database), 60)
       const usage = await database.queries.selectFrom('usage_daily').selectAll().execute()
 
-      await sweep(database, new ManualClock(noonMs + 20 * dayMs))
+      await sweep(database, noonMs + 20 * dayMs)
       assert.equal(await count(database), 0)
       assert.deepEqual(await database.queries.selectFrom('usage_daily').selectAll().execute(), usage)
       assert.deepEqual(await disagreements(database), [])
@@ -190,7 +197,7 @@ describe('retention', () => {
           deleted_at: null,
         })
         .execute()
-      await sweep(database, new ManualClock(noonMs + 30 * dayMs))
+      await sweep(database, noonMs + 30 * dayMs)
       const left = await database.queries
         .selectFrom('events')
         .select((eb) => eb.fn.min('position').as('first'))
@@ -198,6 +205,71 @@ describe('retention', () => {
         .executeTakeFirst()
       assert.equal(Number(left?.first), 21)
       assert.deepEqual(await disagreements(database), [])
+    })
+  })
+})
+
+describe('retention by a clock that is set wrong', () => {
+  async function withRetention(
+    { startsAtMs }: { startsAtMs: number },
+    work: (parts: {
+      database: Database
+      clock: ManualClock
+      removed: () => number
+      sweep: () => Promise<void>
+    }) => Promise<void>,
+  ): Promise<void> {
+    using folder = temporaryFolder()
+    await using database = await openTestDatabase(folder.path)
+    const days = [0, 1, 2].flatMap((day) => sampleEvents(20, { recordedAtMs: noonMs + day * dayMs }))
+    await openLedger({ database }).write(days)
+    const clock = new ManualClock(startsAtMs)
+    let removed = 0
+    const metrics = {
+      eventsRemoved(events: number) {
+        removed += events
+      },
+    }
+    const log = openLog({ level: 'silent' })
+    await using _retention = startRetention({ database, clock, log, metrics, retentionDays: 10, batchMax: 100 })
+    // The record has been read before this query is answered.
+    await database.queries.selectFrom('ledger_heads').selectAll().execute()
+    const sweep = async () => {
+      clock.advance(clock.nextTimerMs() ?? 0)
+      await until(() => clock.nextTimerMs() !== null)
+    }
+    await work({ database, clock, removed: () => removed, sweep })
+  }
+
+  test('removes nothing that is not old, even when events are recorded by that clock', async () => {
+    await withRetention({ startsAtMs: noonMs + 3 * dayMs }, async ({ database, clock, removed, sweep }) => {
+      clock.jumpTo(clock.now() + 4_000 * dayMs)
+      await openLedger({ database }).write([sampleEvent({ recordedAtMs: clock.now(), admittedAtMs: clock.now() })])
+      await sweep()
+      assert.equal(removed(), 0)
+      clock.jumpTo(noonMs + 3 * dayMs)
+      await sweep()
+      assert.equal(removed(), 0)
+    })
+  })
+
+  test('removes nothing that is not old when it was ahead at the start already', async () => {
+    await withRetention({ startsAtMs: noonMs + 4_000 * dayMs }, async ({ clock, removed, sweep }) => {
+      await sweep()
+      assert.equal(removed(), 0)
+      clock.advance(7 * dayMs)
+      await until(() => removed() === 20)
+    })
+  })
+
+  test('removes what is old by a clock that is right, an hour after it has become so', async () => {
+    await withRetention({ startsAtMs: noonMs + 2 * dayMs }, async ({ clock, removed, sweep }) => {
+      clock.advance(8 * dayMs - 3_600_000)
+      await until(() => clock.nextTimerMs() !== null)
+      assert.equal(removed(), 0)
+      await sweep()
+      await sweep()
+      assert.equal(removed(), 20)
     })
   })
 })

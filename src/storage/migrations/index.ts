@@ -9,7 +9,7 @@ import { nodes } from './0007-nodes.ts'
 import { usageByNode } from './0008-usage-by-node.ts'
 import { masterKey } from './0009-master-key.ts'
 import { boundedUsage } from './0010-bounded-usage.ts'
-import { keyBounds } from './0012-key-bounds.ts'
+import { keyBounds } from './0011-key-bounds.ts'
 
 /** Applied in the order of their names, each once; a name never changes after a release. */
 export const migrations: Record<string, Migration> = {
@@ -23,5 +23,5 @@ export const migrations: Record<string, Migration> = {
   '0008-usage-by-node': usageByNode,
   '0009-master-key': masterKey,
   '0010-bounded-usage': boundedUsage,
-  '0012-key-bounds': keyBounds,
+  '0011-key-bounds': keyBounds,
 }
