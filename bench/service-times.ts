@@ -7,6 +7,7 @@ import { newId } from '../src/id.ts'
 import type { BillingEvent } from '../src/ledger/billing-event.ts'
 import { type Ledger, openLedger } from '../src/ledger/ledger.ts'
 import { type BucketSet, bucketSet } from '../src/limits/buckets.ts'
+import { bySlug } from '../src/limits/effective-limits.ts'
 import type { Database } from '../src/storage/database.ts'
 import { openPostgresDatabase } from '../src/storage/postgres.ts'
 import { openTestRedisCounters } from '../test/support/counter-backends.ts'
@@ -76,7 +77,7 @@ async function measureRedis({ hierarchies }: { hierarchies: number }): Promise<R
 
 function threeLevels(): BucketSet {
   const limit = 1_000_000_000_000
-  const models = [
+  const models = bySlug([
     {
       slug,
       rate_limits: [
@@ -85,7 +86,7 @@ function threeLevels(): BucketSet {
       ],
       usage_limits: [{ type: 'TOKEN', unit: 'DAY', threshold: limit }],
     },
-  ] as const
+  ])
   return bucketSet(
     'CASCADING',
     Array.from({ length: 3 }, () => ({ id: newId(systemClock.now()), models })),

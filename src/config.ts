@@ -1,4 +1,5 @@
 import { StartError } from './errors.ts'
+import { canonicalHostname } from './hostname.ts'
 import { fallbackModes } from './limits/fallback-counters.ts'
 import { logLevels } from './log.ts'
 
@@ -63,6 +64,13 @@ export const settings = {
     fallback: null,
     meaning: '32 bytes in base64 that encrypt stored secrets. Generated and kept in the data folder when not set.',
     parse: masterKey,
+  },
+  reservedHostnames: {
+    variable: 'TOLLGATE_RESERVED_HOSTNAMES',
+    fallback: null,
+    meaning:
+      'Hostnames, separated by commas, that no workspace may claim for itself: those under which several labs are served.',
+    parse: hostnames,
   },
   workers: {
     variable: 'TOLLGATE_WORKERS',
@@ -177,7 +185,16 @@ export function readConfig(
       throw new StartError(`${variable} must ${error instanceof Error ? error.message : String(error)}.`)
     }
   }
-  return Object.fromEntries(Object.entries(settings).map(([name, setting]) => [name, read(setting)])) as Config
+  const config = Object.fromEntries(Object.entries(settings).map(([name, setting]) => [name, read(setting)])) as Config
+  refuseKeyOfTwoKinds(config)
+  return config
+}
+
+/** One key would then open what belongs to the operator and what belongs to a lab (contract §3). */
+function refuseKeyOfTwoKinds({ operatorKey, bootstrapKey }: Config): void {
+  if (operatorKey === null || operatorKey !== bootstrapKey) return
+  const [operator, bootstrap] = [settings.operatorKey.variable, settings.bootstrapKey.variable]
+  throw new StartError(`${operator} must be another key than ${bootstrap}, which is a key of a workspace.`)
 }
 
 /** The process's own environment, for the command line to hand to `readConfig`. */
@@ -206,6 +223,14 @@ function masterKey(given: string): Buffer {
   const bytes = Buffer.from(given, 'base64')
   if (bytes.length !== 32) throw new Error(`be 32 bytes in base64; it decodes to ${bytes.length}`)
   return bytes
+}
+
+function hostnames(given: string): string[] {
+  return given.split(',').map((name) => {
+    const hostname = canonicalHostname(name.trim())
+    if (hostname === null) throw new Error('be hostnames separated by commas, like gateway.example.com')
+    return hostname
+  })
 }
 
 function postgresUrl(given: string): string {

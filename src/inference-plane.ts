@@ -1,6 +1,6 @@
 import type { KeyUse } from './access/key-use.ts'
 import { countBuffersAsObjects } from './buffer-memory.ts'
-import type { Clock } from './clock.ts'
+import { type Clock, inTime } from './clock.ts'
 import type { Config, ListenAddress } from './config.ts'
 import { Directory } from './directory/directory.ts'
 import { promptSource } from './directory/prompt-source.ts'
@@ -27,7 +27,7 @@ export interface InferencePlane extends AsyncDisposable {
   invalidate(change: Change): Promise<void>
   /** Resolves once the ledger has every event that was committed before the call. */
   flush(): Promise<void>
-  /** Stops accepting and resolves once the requests in flight have ended, or had to be cut. */
+  /** Stops accepting and resolves once the requests in flight have ended, or had to be cut, and are recorded. */
   drain(): Promise<void>
   /** Calls `listener`, after each batch, with the ids of the workspaces whose record has grown. */
   onShipped(listener: ShippedListener): void
@@ -48,6 +48,9 @@ export interface InferencePlaneParts {
   /** Whether other processes listen on the same address. */
   sharesAddress?: boolean
 }
+
+/** How long the draining waits, once no connection is left, for the record of what they were served. */
+export const recordingMsMax = 5_000
 
 /**
  * The plane in this process. Opening it ships what an earlier process has left in the journal, so that the
@@ -75,7 +78,7 @@ export async function openInferencePlane({
   const directory = new Directory(promptSource(storedDirectory(database.queries, secretBox), { clock }))
   const limiter = opened.use(openLimiter({ counters, clock, metrics }))
   const outbound = opened.use(openOutbound({ ...config, clock }))
-  const server = createInferenceListener(
+  const { server, idle } = createInferenceListener(
     {
       directory,
       keyUse,
@@ -91,7 +94,14 @@ export async function openInferencePlane({
     { requestTimeoutMs: config.requestBodyTimeoutMs },
   )
   const serving = new ServingTime(server)
-  const stop = () => serving.drain({ clock, timeoutMs: config.shutdownTimeoutMs })
+  const stop = async () => {
+    await serving.drain({ clock, timeoutMs: config.shutdownTimeoutMs })
+    const late = () => new Error('Requests were still under way.')
+    // The journal closes after this: what was produced for clients that are gone is to be recorded first.
+    await inTime(clock, idle(), { withinMs: recordingMsMax, late }).catch((cause) =>
+      log.error({ err: cause }, cause.message),
+    )
+  }
   opened.defer(stop)
 
   const parts = opened.move()

@@ -5,7 +5,8 @@ import { BlockList, isIP } from 'node:net'
  * credentials (contract §6). Judged when a URL is written and again when connecting, after the name is resolved.
  */
 export function isForbiddenAddress(ip: string): boolean {
-  return forbidden.check(ip, isIP(ip) === 6 ? 'ipv6' : 'ipv4')
+  if (isIP(ip) !== 6) return forbidden.check(ip, 'ipv4')
+  return forbidden.check(ip, 'ipv6') || translatedLocally(ip).some((ipv4) => forbidden.check(ipv4, 'ipv4'))
 }
 
 /** The same for the host of a URL, as `URL.hostname` writes it: an address, or a name under which metadata is served. */
@@ -53,9 +54,11 @@ const ipv6Networks: readonly [address: string, bits: number][] = [
 const forbidden = new BlockList()
 for (const [address, bits] of ipv6Networks) forbidden.addSubnet(address, bits, 'ipv6')
 for (const [address, bits] of ipv4Networks) {
-  // The list itself sees through ::ffff:a.b.c.d; RFC 4291 (compatible), 6052 (NAT64) and 3056 (6to4) embed too.
+  // The list itself sees through ::ffff:a.b.c.d; RFC 4291 (compatible), 2765 (translated), 6052 (NAT64) and 3056 (6to4)
+  // embed too.
   forbidden.addSubnet(address, bits, 'ipv4')
   forbidden.addSubnet(`::${address}`, 96 + bits, 'ipv6')
+  forbidden.addSubnet(`::ffff:0:${address}`, 96 + bits, 'ipv6')
   forbidden.addSubnet(`64:ff9b::${address}`, 96 + bits, 'ipv6')
   forbidden.addSubnet(`2002:${hexPair(address)}::`, 16 + bits, 'ipv6')
 }
@@ -63,6 +66,38 @@ for (const [address, bits] of ipv4Networks) {
 function hexPair(ipv4: string): string {
   const hex = ipv4.split('.').map((part) => Number(part).toString(16).padStart(2, '0'))
   return `${hex.slice(0, 2).join('')}:${hex.slice(2).join('')}`
+}
+
+/** Where a network may translate to IPv4 by a prefix of its own, and of any length (RFC 8215). */
+const localTranslation = new BlockList()
+localTranslation.addSubnet('64:ff9b:1::', 48, 'ipv6')
+
+/** The bytes that then hold the IPv4 address, for each length that a prefix in that range can have (RFC 6052 §2.2). */
+const translatedBytes = [
+  [6, 7, 9, 10],
+  [7, 9, 10, 11],
+  [9, 10, 11, 12],
+  [12, 13, 14, 15],
+] as const
+
+/** The IPv4 addresses to which a network may translate `ipv6`. */
+function translatedLocally(ipv6: string): string[] {
+  if (!localTranslation.check(ipv6, 'ipv6')) return []
+  const bytes = bytesOf(ipv6)
+  return translatedBytes.map((places) => places.map((place) => bytes[place]).join('.'))
+}
+
+function bytesOf(ipv6: string): number[] {
+  // A URL writes an address in one way: groups of hex digits, one run of zeros left out, no zone.
+  const { hostname } = new URL(`http://[${ipv6.replace(/%.*$/, '')}]`)
+  const [head = [], tail = []] = hostname
+    .slice(1, -1)
+    .split('::')
+    .map((groups) => groups.split(':').filter((group) => group !== ''))
+  const zeros = Array.from({ length: 8 - head.length - tail.length }, () => '0')
+  return [...head, ...zeros, ...tail]
+    .map((group) => Number.parseInt(group, 16))
+    .flatMap((pair) => [pair >> 8, pair & 0xff])
 }
 
 const loopback = new BlockList()

@@ -13,6 +13,7 @@ import { startRetention } from './ledger/retention.ts'
 import { openCounters } from './limits/open-counters.ts'
 import { listen } from './listen.ts'
 import { openLog } from './log.ts'
+import { startForgettingAnswers } from './management/idempotency.ts'
 import { openManagementListener } from './management/listener.ts'
 import { createBootstrapWorkspace } from './management/workspaces.ts'
 import { metricsText, openMetrics } from './metrics.ts'
@@ -106,6 +107,7 @@ export async function serve(config: Config, { clock = systemClock }: { clock?: C
   plane.onShipped((workspaceIds) => dispatcher.recordGrew(workspaceIds))
 
   started.use(startRetention({ database, clock, log, metrics, retentionDays: config.ledgerRetentionDays }))
+  started.use(startForgettingAnswers({ database, clock, log }))
 
   let isAccepting = false
   const management = await openManagementListener({
@@ -119,6 +121,7 @@ export async function serve(config: Config, { clock = systemClock }: { clock?: C
     dispatcher,
     sendTestEvent: (webhook) => sendTestEvent(webhook, { postbox, secretBox, clock }),
     operatorKey,
+    reservedHostnames: config.reservedHostnames ?? [],
     clock,
     log,
     metrics,

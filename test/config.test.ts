@@ -28,9 +28,17 @@ describe('settings', () => {
     [{ TOLLGATE_INFERENCE_LISTEN: '127.0.0.1:70000' }, /^TOLLGATE_INFERENCE_LISTEN must be host:port/],
     [{ TOLLGATE_BOOTSTRAP_KEY: 'short.key' }, /^TOLLGATE_BOOTSTRAP_KEY must be a prefix/],
     [{ TOLLGATE_OPERATOR_KEY: 'sixteen-characts' }, /^TOLLGATE_OPERATOR_KEY must be a prefix/],
+    [
+      { TOLLGATE_OPERATOR_KEY: `op.${'x'.repeat(16)}`, TOLLGATE_BOOTSTRAP_KEY: `op.${'x'.repeat(16)}` },
+      /^TOLLGATE_OPERATOR_KEY must be another key than TOLLGATE_BOOTSTRAP_KEY, which is a key of a workspace\.$/,
+    ],
     [{ TOLLGATE_REQUEST_BODY_BYTES_MAX: '1e6' }, /^TOLLGATE_REQUEST_BODY_BYTES_MAX must be a whole number/],
     [{ TOLLGATE_REDIS_URL: '127.0.0.1:6379' }, /^TOLLGATE_REDIS_URL must be a URL like redis:/],
     [{ TOLLGATE_LIMITS_FALLBACK: 'allow' }, /^TOLLGATE_LIMITS_FALLBACK must be one of local, reject; it is 'allow'\.$/],
+    [
+      { TOLLGATE_RESERVED_HOSTNAMES: 'a.example.com, b' },
+      /^TOLLGATE_RESERVED_HOSTNAMES must be hostnames separated by commas/,
+    ],
     [{ TOLLGATE_DATA_DIR: '' }, /^TOLLGATE_DATA_DIR must not be empty\.$/],
   ]
   for (const [environment, sentence] of mistakes) {

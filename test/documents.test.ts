@@ -64,6 +64,16 @@ describe('documents', () => {
     for (const [, path] of read('docs/proofs.md').matchAll(/`(test\/[\w./-]+)`/g)) read(String(path))
   })
 
+  test('every kubectl command in docs/operations.md says which namespace it is about, or what makes it', () => {
+    const commands = [...read('docs/operations.md').matchAll(/kubectl [^`#\n]*/g)].map(([command]) => command)
+    assert.ok(commands.length > 5)
+    const fitting = /^kubectl (--namespace tollgate |create namespace tollgate|apply --kustomize deploy\/kubernetes)/
+    assert.deepEqual(
+      commands.filter((command) => !fitting.test(command)),
+      [],
+    )
+  })
+
   test('the links of the README lead to files', () => {
     for (const [, target] of read('README.md').matchAll(/\]\((?!https?:)([^)#]+)\)/g)) read(String(target))
   })

@@ -12,6 +12,7 @@ export const workspaceKeyTypes = [
 ] as const
 export type WorkspaceKeyType = (typeof workspaceKeyTypes)[number]
 
+/** From the one that may most to the one that may least. */
 export const personRoles = ['owner', 'admin', 'member'] as const
 export type PersonRole = (typeof personRoles)[number]
 

@@ -1,6 +1,6 @@
 import type { Queries } from '../storage/database.ts'
 import type { PersonRow, WorkspaceKeyRow } from '../storage/tables.ts'
-import type { Holder, WorkspaceKeyType } from './permissions.ts'
+import { type Holder, type PersonRole, personRoles, type WorkspaceKeyType } from './permissions.ts'
 
 /** A workspace key that may be used: whose it is, and what bounds it (contract §10). */
 export interface WorkspaceKey {
@@ -12,6 +12,8 @@ export interface WorkspaceKey {
   teamId: string | null
   /** Of a personal key, and of no other. */
   person: Person | null
+  /** Of a personal key: the role beyond which it does not rise; null: none. */
+  roleBound: PersonRole | null
   /** What the table of permissions knows it as. */
   holder: Holder
   /** The models that it is narrowed to; null: all. */
@@ -36,9 +38,9 @@ export async function findWorkspaceKey(queries: Queries, hash: string): Promise<
     .where('revoked_at', 'is', null)
     .executeTakeFirst()
   if (row === undefined) return null
-  const { owner_id, email, owner_name, role } = row
+  const { owner_id, email, owner_name, role, role_bound: roleBound } = row
   const person = owner_id === null || role === null ? null : { id: owner_id, email, name: owner_name, role }
-  const holder = holderOf(row.type, person)
+  const holder = holderOf(row.type, { person, roleBound })
   if (holder === null) return null
   return {
     prefix: row.prefix,
@@ -47,6 +49,7 @@ export async function findWorkspaceKey(queries: Queries, hash: string): Promise<
     workspaceId: row.workspace_id,
     teamId: row.team_id,
     person,
+    roleBound,
     holder,
     ...keyScope(row),
   }
@@ -64,7 +67,14 @@ export function keyScope({ model_ids, environments }: Pick<WorkspaceKeyRow, 'mod
 }
 
 /** Null for a personal key whose person is gone: it may nothing any more. */
-export function holderOf(type: WorkspaceKeyType, person: Pick<Person, 'role'> | null): Holder | null {
+export function holderOf(
+  type: WorkspaceKeyType,
+  { person, roleBound }: { person: Pick<Person, 'role'> | null; roleBound: PersonRole | null },
+): Holder | null {
   if (type !== 'PERSONAL') return type
-  return person === null ? null : person.role
+  return person === null ? null : weaker(person.role, roleBound ?? person.role)
+}
+
+function weaker(one: PersonRole, other: PersonRole): PersonRole {
+  return personRoles.indexOf(one) > personRoles.indexOf(other) ? one : other
 }

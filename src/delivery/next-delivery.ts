@@ -18,12 +18,13 @@ export async function openNextDelivery(
   { queries }: Transaction,
   { nowMs, claimedUntilMs }: { nowMs: number; claimedUntilMs: number },
 ): Promise<DueDelivery | null> {
+  // A new webhook stands at the end that the record had then. Nothing behind it is passed over for its time: it is the
+  // time of the node that recorded it, and not that of the one that made the webhook.
   const end = await recordEnd(webhook.workspace_id, queries)
   for (let from = webhook; from.position < end; ) {
     const until = Math.min(end, from.position + positionsMax)
     const found = await nextEvents(from, until, queries)
-    // A new webhook begins with what is recorded from then on, though the ledger may hear of earlier events later.
-    const range = nextRange(found, { earliestMs: from.sequence === null ? from.created_at : 0 })
+    const range = nextRange(found)
     const moved = await moveBehind(from, { range, position: reached(range, found, until) }, queries)
     if (moved === null) return null
     const [first] = range

@@ -15,17 +15,16 @@ export const eventsMax = 100
 const metadataBytesMax = 256 * 1024
 
 /**
- * The events that make up the next delivery: the first of `found` recorded from `earliestMs` on, and those that follow
- * it without a gap, as long as they fit.
+ * The events that make up the next delivery: the first of `found`, and those that follow it without a gap, as long as
+ * they fit.
  */
-export function nextRange(found: readonly RangeEvent[], { earliestMs }: { earliestMs: number }): RangeEvent[] {
+export function nextRange(found: readonly RangeEvent[]): RangeEvent[] {
   const range: RangeEvent[] = []
   let metadataBytes = 0
   let fromMs = Number.POSITIVE_INFINITY
   let untilMs = Number.NEGATIVE_INFINITY
   for (const event of found) {
     const before = range.at(-1)
-    if (before === undefined && event.recorded_at < earliestMs) continue
     metadataBytes += event.metadata_bytes
     fromMs = Math.min(fromMs, event.recorded_at)
     untilMs = Math.max(untilMs, event.recorded_at)

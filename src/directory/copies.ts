@@ -3,17 +3,26 @@ import { LRUCache } from 'lru-cache'
 /** How long a key or slug that does not exist is remembered: long enough to bear a flood of one wrong key. */
 const absentMs = 5_000
 const absentMax = 10_000
+/** All their ids together, in characters: what callers invent takes little memory, also once its time has passed. */
+const absentLengthMax = 256 * 1024
+/** Slugs are the longest ids that rows have. */
+export const idLengthMax = 255
 
 /**
  * Bounded copies of rows, read on demand. Rows that do not exist are remembered apart and briefly, so that a
- * flood of invented keys cannot push out the real ones.
+ * flood of invented keys cannot push out the real ones; of ids longer than any row has, nothing is read or kept.
  *
  * A copy whose reading overlapped any change is used once and not kept: what is kept was read after the last
  * change that this process knows of.
  */
 export class Copies<Value extends object> {
   readonly #present: LRUCache<string, Value>
-  readonly #absent = new LRUCache<string, true>({ max: absentMax, ttl: absentMs })
+  readonly #absent = new LRUCache<string, true>({
+    max: absentMax,
+    ttl: absentMs,
+    maxSize: absentLengthMax,
+    sizeCalculation: (_, id) => Math.max(1, id.length),
+  })
   readonly #reading = new Map<string, Promise<Value | null>>()
   readonly #read: (id: string) => Promise<Value | null>
   #changes = 0
@@ -25,11 +34,13 @@ export class Copies<Value extends object> {
 
   /** The copy at hand, without waiting; undefined when the row has to be read, null when it does not exist. */
   peek(id: string): Value | null | undefined {
+    if (id.length > idLengthMax) return null
     return this.#present.get(id) ?? (this.#absent.has(id) ? null : undefined)
   }
 
   /** The row, or null when there is none; callers of one moment share one read. */
   get(id: string): Promise<Value | null> {
+    if (id.length > idLengthMax) return Promise.resolve(null)
     const underWay = this.#reading.get(id)
     if (underWay !== undefined) return underWay
     const reading = this.#readAndKeep(id).finally(() => {

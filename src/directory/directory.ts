@@ -27,7 +27,7 @@ export interface FederatedKeyRecord {
   groupId: string
   expiresAtMs: number | null
   /** The slugs that the key is narrowed to; null: it follows its group. */
-  slugs: readonly string[] | null
+  slugs: ReadonlySet<string> | null
 }
 
 export interface WorkspaceKeyRecord {
@@ -53,7 +53,7 @@ export interface FederatedCaller {
   workspaceId: string
   group: Group
   /** Where not null, the key may call these of the group's slugs and no others. */
-  narrowedTo: readonly string[] | null
+  narrowedTo: ReadonlySet<string> | null
 }
 
 /** One of the lab's own: calls any endpoint of the workspace within its scope, without limits (contract §10). */
@@ -137,7 +137,7 @@ export class Directory {
   async slugs(caller: Caller): Promise<string[]> {
     const slugs =
       caller.kind === 'federated'
-        ? caller.group.effectiveModels.map(({ slug }) => slug)
+        ? [...caller.group.record.models.keys()]
         : await this.#workspaceSlugs(caller.workspaceId)
     const routes = await Promise.all(slugs.map((slug) => this.route(caller, slug)))
     return slugs.filter((_slug, index) => routes[index] !== null)
@@ -205,7 +205,7 @@ export class Directory {
 /** What a request is counted by; undefined when the caller's group may not call the slug. */
 function bucketsOf(caller: Caller, slug: string): BucketSet | undefined {
   if (caller.kind === 'federated') {
-    const isWithin = caller.narrowedTo === null || caller.narrowedTo.includes(slug)
+    const isWithin = caller.narrowedTo === null || caller.narrowedTo.has(slug)
     return isWithin ? caller.group.buckets(slug) : undefined
   }
   return { hierarchy: caller.workspaceId, buckets: [] }

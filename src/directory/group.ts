@@ -1,10 +1,5 @@
 import { type BucketSet, bucketSet, countedGroups } from '../limits/buckets.ts'
-import {
-  type EffectiveModel,
-  effectiveModels,
-  type GroupOnPath,
-  type LimitEnforcement,
-} from '../limits/effective-limits.ts'
+import type { GroupOnPath, LimitEnforcement } from '../limits/effective-limits.ts'
 
 export interface GroupRecord {
   id: string
@@ -15,27 +10,23 @@ export interface GroupRecord {
 }
 
 /**
- * A group with all that inheritance makes of it. What its limits come to for a slug is worked out once and
- * kept for as long as neither the group nor one of its ancestors changes.
+ * A group with all that inheritance makes of it. What its limits come to for a slug is worked out at the first
+ * request for it, and kept for as long as neither the group nor one of its ancestors changes.
  */
 export class Group {
   readonly record: GroupRecord
   /** From the parent to the root. */
   readonly ancestors: readonly Group[]
   readonly countedGroups: readonly string[]
-  readonly effectiveModels: readonly EffectiveModel[]
-  readonly #bucketsBySlug: ReadonlyMap<string, BucketSet>
+  readonly #path: readonly GroupOnPath[]
+  readonly #bucketsBySlug = new Map<string, BucketSet>()
   #stale = false
 
   constructor(record: GroupRecord, ancestors: readonly Group[]) {
     this.record = record
     this.ancestors = ancestors
-    const path: GroupOnPath[] = [record, ...ancestors.map((ancestor) => ancestor.record)]
-    this.countedGroups = countedGroups(record.limitEnforcement, path)
-    this.effectiveModels = effectiveModels(record.limitEnforcement, path)
-    this.#bucketsBySlug = new Map(
-      record.models.map(({ slug }) => [slug, bucketSet(record.limitEnforcement, path, slug)]),
-    )
+    this.#path = [record, ...ancestors.map((ancestor) => ancestor.record)]
+    this.countedGroups = countedGroups(record.limitEnforcement, this.#path)
   }
 
   /** False once the group or an ancestor has changed, or was deleted, or its copy made room for others. */
@@ -51,6 +42,14 @@ export class Group {
 
   /** The counters that a request for `slug` must fit; undefined when the group may not call it. */
   buckets(slug: string): BucketSet | undefined {
-    return this.#bucketsBySlug.get(slug)
+    return this.#bucketsBySlug.get(slug) ?? this.#firstBuckets(slug)
+  }
+
+  #firstBuckets(slug: string): BucketSet | undefined {
+    const { models, limitEnforcement } = this.record
+    if (!models.has(slug)) return undefined
+    const buckets = bucketSet(limitEnforcement, this.#path, slug)
+    this.#bucketsBySlug.set(slug, buckets)
+    return buckets
   }
 }

@@ -1,5 +1,6 @@
 import { may } from '../access/permissions.ts'
 import { findWorkspaceKey } from '../access/workspace-key.ts'
+import { bySlug } from '../limits/effective-limits.ts'
 import type { Queries } from '../storage/database.ts'
 import type { SecretBox } from '../storage/secret-box.ts'
 import type { GroupRow } from '../storage/tables.ts'
@@ -38,7 +39,7 @@ async function readFederatedKey(queries: Queries, hash: string): Promise<Federat
     workspaceId: row.workspace_id,
     groupId: row.group_id,
     expiresAtMs: row.expires_at,
-    slugs: row.slugs === null ? null : JSON.parse(row.slugs),
+    slugs: row.slugs === null ? null : new Set(JSON.parse(row.slugs)),
   }
 }
 
@@ -77,7 +78,7 @@ function toGroupRecord(row: GroupRow): GroupRecord {
     workspaceId: row.workspace_id,
     externalEntityId: row.external_entity_id,
     limitEnforcement: row.limit_enforcement,
-    models: JSON.parse(row.models),
+    models: bySlug(JSON.parse(row.models)),
   }
 }
 

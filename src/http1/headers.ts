@@ -70,14 +70,19 @@ function isBlank(character: number): boolean {
   return character === 0x20 || character === 0x09
 }
 
-const controlCharacter = /[^\t\x20-\x7e\x80-\xff]/
+const unfitForHeader = /[^\t\x20-\x7e\x80-\xff]/
+
+/** Whether `headerLines` would write it. */
+export function isHeaderValue(value: string): boolean {
+  return !unfitForHeader.test(value)
+}
 
 /** Writes a head's lines after its first one. Throws where a value could be read as more than one header. */
 export function headerLines(headers: HeaderList): string {
   let lines = ''
   for (let index = 0; index < headers.length; index += 2) {
     const value = headers[index + 1] ?? ''
-    if (controlCharacter.test(value)) throw new Error(`The value of the header ${headers[index]} cannot be sent.`)
+    if (!isHeaderValue(value)) throw new Error(`The value of the header ${headers[index]} cannot be sent.`)
     lines += `${headers[index]}: ${value}\r\n`
   }
   return lines

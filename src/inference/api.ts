@@ -17,6 +17,10 @@ export interface Api {
   promptMembers: readonly Member[]
   /** The members that declare the largest output, in tokens; where several stand, the largest counts. */
   outputBoundMembers: readonly Member[]
+  /** The members that say how many answers are written to a prompt; where several stand, the largest counts. */
+  choiceCountMembers: readonly Member[]
+  /** The member that may hold a list of prompts, each of which is answered. */
+  promptListMember: Member | null
 }
 
 /** By request path (contract §2). */
@@ -30,6 +34,8 @@ export const apis: ReadonlyMap<string, Api> = new Map<string, Api>([
       usageOnRequest: true,
       promptMembers: ['messages', 'tools'],
       outputBoundMembers: ['max_completion_tokens', 'max_tokens'],
+      choiceCountMembers: ['n', 'best_of'],
+      promptListMember: null,
     },
   ],
   [
@@ -41,6 +47,8 @@ export const apis: ReadonlyMap<string, Api> = new Map<string, Api>([
       usageOnRequest: true,
       promptMembers: ['prompt'],
       outputBoundMembers: ['max_tokens'],
+      choiceCountMembers: ['n', 'best_of'],
+      promptListMember: 'prompt',
     },
   ],
   [
@@ -52,6 +60,8 @@ export const apis: ReadonlyMap<string, Api> = new Map<string, Api>([
       usageOnRequest: false,
       promptMembers: ['input'],
       outputBoundMembers: [],
+      choiceCountMembers: [],
+      promptListMember: null,
     },
   ],
   [
@@ -63,6 +73,8 @@ export const apis: ReadonlyMap<string, Api> = new Map<string, Api>([
       usageOnRequest: false,
       promptMembers: ['input', 'instructions', 'tools'],
       outputBoundMembers: ['max_output_tokens'],
+      choiceCountMembers: [],
+      promptListMember: null,
     },
   ],
 ])

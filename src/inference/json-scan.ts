@@ -1,20 +1,20 @@
 import { isUtf8 } from 'node:buffer'
 import { JsonText, jsonBytes, malformed, type Span, tooDeep } from './json-text.ts'
 
-const { backslash, closeBrace, comma, openBrace } = jsonBytes
+const { backslash, closeBrace, comma, openBrace, openBracket } = jsonBytes
 
 /**
  * Finds the members that matter of a JSON object, at its top level, without parsing the document. It accepts what
- * `JSON.parse` accepts of the same UTF-8 text and finds the same values, with two exceptions, both refusals:
- * nesting deeper than `depthMax`, and a sought name that servers could read in more than one way, since the
- * gateway would judge one value and the upstream might use the other.
+ * `JSON.parse` accepts of the same UTF-8 text and finds the same values, with three exceptions, all refusals:
+ * nesting deeper than `depthMax`, more members than `membersMax`, and a sought name that servers could read in more
+ * than one way, since the gateway would judge one value and the upstream might use the other.
  *
  * A prompt of 200 kB takes 80 µs. Node 26 parses it in 150 to 450, and leaves a copy of it to collect.
  */
 export function scanJsonObject<Name extends string>(
   bytes: Buffer,
   names: MemberNames<Name>,
-  { depthMax = 512 }: { depthMax?: number } = {},
+  { depthMax = 512, membersMax = 1_000 }: { depthMax?: number; membersMax?: number } = {},
 ): JsonScan<Name> {
   if (!isUtf8(bytes)) return { ok: false, reason: 'not-json' }
   const text = new JsonText(bytes)
@@ -24,6 +24,7 @@ export function scanJsonObject<Name extends string>(
   const members: Partial<Record<Name, Span>> = {}
   const walk = new MemberWalk(text, { start, depthMax })
   while (walk.next()) {
+    if (walk.count > membersMax) return { ok: false, reason: 'too-many-members' }
     const found = names.find(bytes, walk.name)
     if (found === null) continue
     if (!found.exact || members[found.name] !== undefined) {
@@ -49,7 +50,7 @@ export interface ScannedObject<Name extends string> {
 }
 
 export type ScanRefusal<Name extends string> =
-  | { ok: false; reason: 'not-json' | 'not-object' | 'too-deep' }
+  | { ok: false; reason: 'not-json' | 'not-object' | 'too-deep' | 'too-many-members' }
   /** `name` is there twice, or in other letter case, which some decoders (Go's, for one) take for the same name. */
   | { ok: false; reason: 'ambiguous-name'; name: Name }
 
@@ -64,10 +65,13 @@ function refuseOtherValue(text: JsonText, { start, depthMax }: WalkStart): ScanR
 export class MemberNames<Name extends string> {
   readonly #exact: readonly { bytes: Buffer; found: FoundName<Name> }[]
   readonly #byFolded: ReadonlyMap<string, Name>
+  /** As an escape, \u0000, each character of a name takes six bytes. Folding makes no name shorter. */
+  readonly #spelledBytesMax: number
 
   constructor(names: readonly Name[]) {
     this.#exact = names.map((name) => ({ bytes: Buffer.from(name), found: { name, exact: true } }))
     this.#byFolded = new Map(names.map((name) => [fold(name), name]))
+    this.#spelledBytesMax = 6 * Math.max(0, ...names.map((name) => name.length))
   }
 
   /** The name sought that the bytes between two quotes spell, exactly or but for letter case; null for others. */
@@ -81,6 +85,7 @@ export class MemberNames<Name extends string> {
 
   /** Spares nearly all other names the decoding: a plain one resembles only names that differ in letter case. */
   #mayResemble(bytes: Buffer, spelled: Span): boolean {
+    if (spelled.end - spelled.start > this.#spelledBytesMax) return false
     for (let at = spelled.start; at < spelled.end; at++) if (isEscapedOrWide(bytes[at] ?? 0)) return true
     return this.#exact.some((name) => spells(bytes, spelled, name.bytes, letterCase))
   }
@@ -171,6 +176,17 @@ export class MemberWalk {
     return false
   }
 }
+
+/** What a scanned value is, where it is a string, a number, a boolean or null. A list or an object stays unread. */
+export function scalarAt(bytes: Buffer, span: Span | undefined): unknown {
+  if (span === undefined) return undefined
+  const first = bytes[span.start]
+  return first === openBrace || first === openBracket
+    ? nested
+    : JSON.parse(bytes.toString('utf8', span.start, span.end))
+}
+
+const nested = Symbol('a list or an object')
 
 /** Bytes to put in the place of others; an empty span inserts before a byte, an empty replacement removes. */
 export interface Edit extends Span {

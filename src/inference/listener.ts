@@ -17,12 +17,20 @@ export interface InferenceListenerOptions {
 }
 
 /** The listener that faces the lab's customers: inference routes and `/health`, and nothing else (contract §2). */
+export interface InferenceListener {
+  server: InboundServer
+  /** Resolves once nothing is under way any more: also what a client left behind that has gone is recorded then. */
+  idle(): Promise<void>
+}
+
 export function createInferenceListener(
   parts: ExchangeParts,
   { requestTimeoutMs }: InferenceListenerOptions,
-): InboundServer {
-  return new InboundServer({
-    onRequest: (incoming, response) => void answer(parts, incoming, response),
+): InferenceListener {
+  const underWay = new RequestsUnderWay()
+  const listenerParts = { ...parts, underWay }
+  const server = new InboundServer({
+    onRequest: (incoming, response) => void answer(listenerParts, incoming, response),
     answerTo: refuseProtocol,
     clock: parts.clock,
     headTimeoutMs: Math.min(requestTimeoutMs, 60_000),
@@ -30,9 +38,36 @@ export function createInferenceListener(
     keepAliveMs: 75_000,
     checkEveryMs: Math.min(requestTimeoutMs, 5_000),
   })
+  return { server, idle: () => underWay.none() }
 }
 
-async function answer(parts: ExchangeParts, incoming: InboundRequest, response: InboundResponse): Promise<void> {
+/** A request outlives its connection: who has been served in part is recorded when the connection is gone. */
+class RequestsUnderWay {
+  #count = 0
+  #whenNone: (() => void)[] = []
+
+  begin(): void {
+    this.#count += 1
+  }
+
+  end(): void {
+    this.#count -= 1
+    if (this.#count > 0) return
+    for (const callback of this.#whenNone) callback()
+    this.#whenNone = []
+  }
+
+  none(): Promise<void> {
+    return this.#count === 0 ? Promise.resolve() : new Promise((resolve) => this.#whenNone.push(resolve))
+  }
+}
+
+interface ListenerParts extends ExchangeParts {
+  underWay: RequestsUnderWay
+}
+
+async function answer(parts: ListenerParts, incoming: InboundRequest, response: InboundResponse): Promise<void> {
+  parts.underWay.begin()
   const path = pathOf(incoming)
   const api = apis.get(path)
   const client = new ClientConnection(response, { requestId: randomUUID(), renderError: renderOpenAiError })
@@ -49,6 +84,7 @@ async function answer(parts: ExchangeParts, incoming: InboundRequest, response: 
     else client.refuse(cause instanceof UnavailableError ? refusals.unavailable : refusals.internal)
   } finally {
     if (api !== undefined) parts.metrics.requestAnswered({ slug: client.slug ?? 'none', status: client.status })
+    parts.underWay.end()
   }
 }
 

@@ -1,3 +1,4 @@
+import { idLengthMax } from '../directory/copies.ts'
 import type { HeaderList } from '../http1/headers.ts'
 import { describeRefusal, type RefusedLimit } from '../limits/limiter.ts'
 
@@ -83,15 +84,25 @@ export function malformedRequest(message: string, param: string | null = null): 
   return { status: 400, type: 'invalid_request_error', code: null, message, param }
 }
 
+/** `name` is there twice, or in other letter case: servers could read it in more than one way. */
+export function ambiguousName(name: string): Refusal {
+  return malformedRequest(`\`${name}\` must stand in the request body once, in lower case.`, name)
+}
+
 /** The same answer whether the model does not exist, is not served or is not this caller's (contract §11). */
 export function modelNotFound(slug: string): Refusal {
   return {
     status: 404,
     type: 'invalid_request_error',
     code: 'model_not_found',
-    message: `The model '${slug}' does not exist or you do not have access to it.`,
+    message: `The model '${beginning(slug)}' does not exist or you do not have access to it.`,
     param: 'model',
   }
+}
+
+/** Of a name as long as any that exists, all. */
+function beginning(name: string): string {
+  return name.length <= idLengthMax ? name : `${name.slice(0, idLengthMax)}…`
 }
 
 /** A request that does not fit one of its limits (contract §12). */

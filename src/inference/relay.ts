@@ -101,6 +101,8 @@ function pass(
     const finish = (kind: Ending['kind']) => {
       isOver = true
       stall?.cancel()
+      // The rest of what upstream sends is nothing to anybody, and its connection can serve again.
+      response.resume()
       resolve({ kind, final: joined(held) })
     }
     const take = ({ send, final }: ReturnType<ResponseTap['push']>) => {

@@ -1,9 +1,12 @@
 import type { InboundRequest } from '../inbound/request.ts'
+import { requestTokensMax } from '../token-bounds.ts'
 import type { Api } from './api.ts'
-import { MemberNames, type ScannedObject, scanJsonObject } from './json-scan.ts'
+import { type Edit, MemberNames, type ScannedObject, scalarAt, scanJsonObject } from './json-scan.ts'
 import type { Span } from './json-text.ts'
+import { readOutputBound } from './output-bound.ts'
 import { estimatePromptTokens } from './prompt-estimate.ts'
-import { malformedRequest, type Refusal, refusals } from './refusal.ts'
+import { ambiguousName, malformedRequest, type Refusal, refusals } from './refusal.ts'
+import { noStreamOptions, readStreamOptions } from './stream-options.ts'
 
 /** An inference request, as far as the gateway has to understand it; the rest stays bytes. */
 export interface InferenceRequest {
@@ -13,7 +16,11 @@ export interface InferenceRequest {
   isStream: boolean
   /** Whether the client itself asked for the chunk that carries a stream's usage. */
   showsUsage: boolean
-  /** Prompt estimate plus the largest output declared, in tokens (contract §12). */
+  /** Has upstream send that chunk; null where it does so anyhow, or need not. */
+  usageEdit: Edit | null
+  /** What its prompt is estimated at. */
+  promptTokens: number
+  /** The prompt plus the largest output declared, in tokens, as far as counters can take them (contract §12). */
   tokensToReserve: number
   /** The body's `metadata`, as JSON text. */
   metadata: string | null
@@ -26,6 +33,7 @@ const members = new MemberNames([
   'stream',
   'stream_options',
   'n',
+  'best_of',
   'metadata',
   'messages',
   'tools',
@@ -45,7 +53,7 @@ export async function readRequest(
   incoming: InboundRequest,
   { api, bodyBytesMax }: { api: Api; bodyBytesMax: number },
 ): Promise<Reading> {
-  if (incoming.headers['content-encoding'] !== undefined) {
+  if (isEncoded(incoming)) {
     return refused(malformedRequest('The request body must not be compressed.'))
   }
   const body = await incoming.body({ bytesMax: bodyBytesMax })
@@ -55,12 +63,10 @@ export async function readRequest(
   const scanned = scanJsonObject(body, members)
   if (!scanned.ok) {
     return refused(
-      scanned.reason === 'ambiguous-name'
-        ? malformedRequest(`\`${scanned.name}\` must stand in the request body once, in lower case.`, scanned.name)
-        : malformedRequest(unreadable[scanned.reason]),
+      scanned.reason === 'ambiguous-name' ? ambiguousName(scanned.name) : malformedRequest(unreadable[scanned.reason]),
     )
   }
-  const value = (name: Member): unknown => parseSpan(body, scanned.members[name])
+  const value = (name: Member): unknown => scalarAt(body, scanned.members[name])
 
   const slug = value('model')
   if (typeof slug !== 'string' || slug === '') {
@@ -70,7 +76,14 @@ export async function readRequest(
   if (metadata === 'invalid') {
     return refused(malformedRequest('`metadata` must be a JSON object of at most 16 KiB.', 'metadata'))
   }
-  const isStream = value('stream') === true
+  const isStream = value('stream') ?? false
+  // Many servers take 1, "true" and "on" for true: they would stream without being asked for the usage.
+  if (typeof isStream !== 'boolean') return refused(malformedRequest('`stream` must be true or false.', 'stream'))
+  const options = isStream ? readStreamOptions(body, scanned) : noStreamOptions
+  if ('refusal' in options) return refused(options.refusal)
+  const output = readOutputBound(body, scanned, api)
+  if ('refusal' in output) return refused(output.refusal)
+  const promptTokens = Math.min(requestTokensMax, estimatePromptTokens(body, spans(scanned, api.promptMembers)))
   return {
     accepted: true,
     request: {
@@ -78,28 +91,30 @@ export async function readRequest(
       body,
       scanned,
       isStream,
-      showsUsage: isStream && asksForUsage(value('stream_options')),
-      tokensToReserve:
-        estimatePromptTokens(body, spans(scanned, api.promptMembers)) +
-        Math.max(0, ...api.outputBoundMembers.map((name) => tokenCount(value(name)))) *
-          Math.max(1, tokenCount(value('n'))),
+      showsUsage: options.includesUsage,
+      usageEdit: api.usageOnRequest ? options.withUsage : null,
+      promptTokens,
+      tokensToReserve: Math.min(requestTokensMax, promptTokens + Math.ceil(output.tokens)),
       metadata,
     },
   }
+}
+
+/** RFC 9110 §8.4.1: `identity` says that there is no encoding, and names of codings know no letter case. */
+function isEncoded({ headers }: InboundRequest): boolean {
+  const codings = headers['content-encoding']
+  return codings?.split(',').some((coding) => coding.trim().toLowerCase() !== 'identity') ?? false
 }
 
 const unreadable = {
   'not-json': 'The request body is not valid JSON.',
   'not-object': 'The request body must be a JSON object.',
   'too-deep': 'The request body is nested too deeply.',
+  'too-many-members': 'The request body has more than 1,000 members.',
 }
 
 function refused(refusal: Refusal): Reading {
   return { accepted: false, refusal }
-}
-
-function parseSpan(body: Buffer, span: Span | undefined): unknown {
-  return span === undefined ? undefined : JSON.parse(body.toString('utf8', span.start, span.end))
 }
 
 function spans(scanned: ScannedObject<Member>, names: readonly Member[]): Span[] {
@@ -112,18 +127,4 @@ function readMetadata(body: Buffer, span: Span | undefined): string | null | 'in
   const text = body.toString('utf8', span.start, span.end)
   if (text === 'null') return null
   return text.startsWith('{') ? text : 'invalid'
-}
-
-function asksForUsage(streamOptions: unknown): boolean {
-  return (
-    typeof streamOptions === 'object' &&
-    streamOptions !== null &&
-    'include_usage' in streamOptions &&
-    streamOptions.include_usage === true
-  )
-}
-
-/** A count of tokens or choices that a request declares; what is none is left to upstream to refuse. */
-function tokenCount(value: unknown): number {
-  return typeof value === 'number' && Number.isSafeInteger(value) && value > 0 ? value : 0
 }

@@ -1,5 +1,7 @@
 import type { TokenCounts } from '../ledger/billing-event.ts'
 import type { Api } from './api.ts'
+import type { Span } from './json-text.ts'
+import { estimatePromptTokens } from './prompt-estimate.ts'
 import type { InferenceRequest } from './request.ts'
 import { countTokens } from './token-count.ts'
 
@@ -22,7 +24,8 @@ export class TokenEstimate {
   addOutput(text: string): void {
     if (text === '') return
     this.#hasOutput = true
-    this.#outputTokens = this.#outputTokens.then(async (counted) => counted + (await count(text)))
+    const counting = countTokens(text)
+    this.#outputTokens = this.#outputTokens.then(async (counted) => counted + (await counting))
   }
 
   /** Whether the model wrote anything that was added. */
@@ -32,21 +35,23 @@ export class TokenEstimate {
 
   /** The prompt, and all output added so far. */
   async tokens(): Promise<TokenCounts> {
-    const { texts, tokenIds } = promptOf(this.#request, this.#api)
     return {
-      inputTokens: tokenIds + (await count(texts.join('\n'))),
+      inputTokens: await countPrompt(this.#request, this.#api),
       outputTokens: await this.#outputTokens,
       cachedInputTokens: 0,
     }
   }
 }
 
-/** English has about so many characters to a token. */
-const charactersPerToken = 4
+/** A longer prompt is not parsed: that takes a millisecond for each megabyte of text, and 30 for one of small values. */
+const parsedBytesMax = 1024 * 1024
 
-/** The event is written also when the tokenizer's thread has died: the figure is then rougher, and estimated anyway. */
-function count(text: string): Promise<number> {
-  return countTokens(text).catch(() => Math.ceil(text.length / charactersPerToken))
+async function countPrompt({ body, scanned }: InferenceRequest, { promptMembers }: Api): Promise<number> {
+  const members = promptMembers.flatMap((name) => scanned.members[name] ?? [])
+  const bytes = members.reduce((sum, { start, end }) => sum + end - start, 0)
+  if (bytes > parsedBytesMax) return estimatePromptTokens(body, members)
+  const { texts, tokenIds } = promptOf(body, members)
+  return tokenIds + (await countTokens(texts.join('\n')))
 }
 
 interface Prompt {
@@ -56,12 +61,9 @@ interface Prompt {
 }
 
 /** What a model reads of a prompt: its texts, without the JSON around them and without what is no text. */
-function promptOf({ body, scanned }: InferenceRequest, { promptMembers }: Api): Prompt {
+function promptOf(body: Buffer, members: readonly Span[]): Prompt {
   const prompt: Prompt = { texts: [], tokenIds: 0 }
-  for (const name of promptMembers) {
-    const span = scanned.members[name]
-    if (span !== undefined) collect(JSON.parse(body.toString('utf8', span.start, span.end)), prompt)
-  }
+  for (const { start, end } of members) collect(JSON.parse(body.toString('utf8', start, end)), prompt)
   return prompt
 }
 

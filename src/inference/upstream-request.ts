@@ -2,7 +2,7 @@ import type { Target } from '../directory/target.ts'
 import type { InboundRequest } from '../inbound/request.ts'
 import type { OutboundRequest } from '../outbound/connection.ts'
 import type { Api } from './api.ts'
-import { appendMember, type Edit, pieces } from './json-scan.ts'
+import { type Edit, pieces } from './json-scan.ts'
 import type { InferenceRequest } from './request.ts'
 
 /** What of the client's headers goes upstream. All else stays: its key, cookies, hop-by-hop headers (contract §11). */
@@ -24,32 +24,16 @@ export function upstreamRequest(
     path: target.basePath + api.upstreamPath,
     method: 'POST',
     headers,
-    body: pieces(request.body, edits(request, { target, api })),
+    body: pieces(request.body, edits(request, target)),
   }
 }
 
-function edits(request: InferenceRequest, { target, api }: { target: Target; api: Api }): Edit[] {
-  const { model, stream_options } = request.scanned.members
+function edits(request: InferenceRequest, target: Target): Edit[] {
+  const { model } = request.scanned.members
   const made: Edit[] = []
   if (model !== undefined && target.targetModel !== null && target.targetModel !== request.slug) {
     made.push({ ...model, replacement: Buffer.from(JSON.stringify(target.targetModel)) })
   }
-  if (request.isStream && api.usageOnRequest && !request.showsUsage) {
-    made.push(
-      stream_options === undefined
-        ? appendMember(request.scanned, 'stream_options', '{"include_usage":true}')
-        : {
-            ...stream_options,
-            replacement: withUsage(request.body.toString('utf8', stream_options.start, stream_options.end)),
-          },
-    )
-  }
+  if (request.usageEdit !== null) made.push(request.usageEdit)
   return made.sort((one, other) => one.start - other.start)
-}
-
-/** What is no object is left as it is, for upstream to refuse. */
-function withUsage(streamOptions: string): Buffer {
-  const given: unknown = JSON.parse(streamOptions)
-  const isObject = typeof given === 'object' && !Array.isArray(given)
-  return Buffer.from(isObject ? JSON.stringify({ ...given, include_usage: true }) : streamOptions)
 }

@@ -1,4 +1,5 @@
-import type { BillingEvent, Outcome, UsageSource } from './billing-event.ts'
+import { isTokenCount, tokensMax } from '../token-bounds.ts'
+import type { BillingEvent, Outcome, TokenCounts, UsageSource } from './billing-event.ts'
 
 /**
  * The form in which the journal keeps an event: a JSON array. Without the names of its fields an event takes half
@@ -33,8 +34,9 @@ const forms = [1, currentForm]
 /** Throws `RangeError` on token counts that are none: one such event would hold up all that follow it. */
 export function eventText(event: BillingEvent): string {
   const { inputTokens, outputTokens, cachedInputTokens } = event.tokens
-  if (!isCount(inputTokens) || !isCount(outputTokens) || !isCount(cachedInputTokens)) {
-    throw new RangeError(`Token counts must be whole numbers from 0; they are ${JSON.stringify(event.tokens)}.`)
+  if (!isTokenCount(inputTokens) || !isTokenCount(outputTokens) || !isTokenCount(cachedInputTokens)) {
+    const counts = JSON.stringify(event.tokens)
+    throw new RangeError(`Token counts must be whole numbers from 0 to ${tokensMax}; they are ${counts}.`)
   }
   const fields: EventFields = [
     currentForm,
@@ -96,13 +98,25 @@ export function eventOfText(text: string): BillingEvent {
     groupId,
     externalEntityId,
     countedGroups,
-    tokens: { inputTokens, outputTokens, cachedInputTokens },
     outcome,
-    usageSource,
     node,
+    ...withinBound({ inputTokens, outputTokens, cachedInputTokens }, usageSource),
   }
 }
 
-function isCount(value: number): boolean {
-  return Number.isSafeInteger(value) && value >= 0
+/**
+ * An earlier version wrote whatever an upstream had reported, and sums of that stop the ledger, for everybody. Such an
+ * event says the most that one can, and no longer that upstream has counted it.
+ */
+function withinBound(tokens: TokenCounts, usageSource: UsageSource): Pick<BillingEvent, 'tokens' | 'usageSource'> {
+  const { inputTokens, outputTokens, cachedInputTokens } = tokens
+  if (Math.max(inputTokens, outputTokens, cachedInputTokens) <= tokensMax) return { tokens, usageSource }
+  return {
+    tokens: {
+      inputTokens: Math.min(inputTokens, tokensMax),
+      outputTokens: Math.min(outputTokens, tokensMax),
+      cachedInputTokens: Math.min(cachedInputTokens, tokensMax),
+    },
+    usageSource: 'estimated',
+  }
 }

@@ -1,5 +1,7 @@
+import { type RawBuilder, sql } from 'kysely'
 import type { Queries } from '../storage/database.ts'
 import type { EventRow, EventSpanRow, LedgerHeadRow, UsageDailyRow } from '../storage/tables.ts'
+import { dayTokensMax } from '../token-bounds.ts'
 import { rowsStatement } from './rows-statement.ts'
 
 /** What the ledger writes with, each a function of a transaction and rows; `queries` says for which engine. */
@@ -109,13 +111,19 @@ function addUsage(queries: Queries) {
         .onConflict((conflict) =>
           conflict.columns(['day', 'group_id', 'slug', 'node']).doUpdateSet((eb) => ({
             requests: eb('usage_daily.requests', '+', eb.ref('excluded.requests')),
-            input_tokens: eb('usage_daily.input_tokens', '+', eb.ref('excluded.input_tokens')),
-            output_tokens: eb('usage_daily.output_tokens', '+', eb.ref('excluded.output_tokens')),
-            cached_input_tokens: eb('usage_daily.cached_input_tokens', '+', eb.ref('excluded.cached_input_tokens')),
+            input_tokens: bounded(sql`usage_daily.input_tokens + excluded.input_tokens`),
+            output_tokens: bounded(sql`usage_daily.output_tokens + excluded.output_tokens`),
+            cached_input_tokens: bounded(sql`usage_daily.cached_input_tokens + excluded.cached_input_tokens`),
           })),
         )
         .compile(),
   })
+}
+
+/** A sum that can no longer be read would keep the next start from reading all others. */
+function bounded(sum: RawBuilder<number>): RawBuilder<number> {
+  const max = sql.lit(dayTokensMax)
+  return sql`case when ${sum} > ${max} then ${max} else ${sum} end`
 }
 
 /** Positions only ascend: a span that exists keeps its first one. */

@@ -1,7 +1,8 @@
-import { type Clock, type Timer, utcDay } from '../clock.ts'
+import { type Clock, utcDay } from '../clock.ts'
 import type { Log } from '../log.ts'
 import type { Metrics } from '../metrics.ts'
 import type { Database, Queries, Transaction } from '../storage/database.ts'
+import { startSweeps } from '../sweeps.ts'
 import { beginningOf } from './beginnings.ts'
 import { eventLoopTurn } from './event-loop-turn.ts'
 
@@ -24,28 +25,9 @@ const dayMs = 86_400_000
  * delivered or dead. The daily usage stays for good: it is small, and invoices rest on it.
  */
 export function startRetention({ batchMax = 500, everyMs = 3_600_000, ...parts }: RetentionOptions): AsyncDisposable {
-  let stopped = false
-  let timer: Timer | null = null
-  let sweeping = Promise.resolve()
-  const sweep = async () => {
-    try {
-      await removeExpired({ ...parts, batchMax, mayGoOn: () => !stopped })
-    } catch (cause) {
-      parts.log.error({ err: cause }, 'expired events could not be removed; the next sweep tries again')
-    }
-    if (!stopped) timer = parts.clock.after(everyMs, start)
-  }
-  const start = () => {
-    sweeping = sweep()
-  }
-  timer = parts.clock.after(everyMs / 60, start)
-  return {
-    async [Symbol.asyncDispose]() {
-      stopped = true
-      timer?.cancel()
-      await sweeping
-    },
-  }
+  const { clock, log } = parts
+  const sweep = (mayGoOn: () => boolean) => removeExpired({ ...parts, batchMax, mayGoOn })
+  return startSweeps({ sweep, everyMs, what: 'expired events', clock, log })
 }
 
 /** One sweep over all workspaces. */

@@ -2,6 +2,7 @@ import { DatabaseSync } from 'node:sqlite'
 import { utcDay } from '../clock.ts'
 import type { Queries } from '../storage/database.ts'
 import type { EventRow, LedgerBeginningRow, LedgerHeadRow, UsageDailyRow } from '../storage/tables.ts'
+import { dayTokensMax } from '../token-bounds.ts'
 import { beginningOf } from './beginnings.ts'
 
 /** Something that the record says in one place and not in another. */
@@ -210,7 +211,13 @@ type UsageOfDay = Omit<UsageDailyRow, 'workspace_id' | 'node'>
 type Figures = Pick<UsageOfDay, 'requests' | 'input_tokens' | 'output_tokens' | 'cached_input_tokens'>
 
 function figures({ requests, input_tokens, output_tokens, cached_input_tokens }: Figures): string {
-  return `${requests} requests, ${input_tokens} in, ${output_tokens} out, ${cached_input_tokens} cached`
+  const [input, output, cached] = [input_tokens, output_tokens, cached_input_tokens].map(bounded)
+  return `${requests} requests, ${input} in, ${output} out, ${cached} cached`
+}
+
+/** The roll-up goes no further, for each process that counted; nor does what is compared with it. */
+function bounded(tokens: number): number {
+  return Math.min(tokens, dayTokensMax)
 }
 
 /** The daily usage counted again from the events, in a temporary file that SQLite keeps and removes. */
@@ -224,15 +231,16 @@ class RecountedUsage implements Disposable {
 
   add(rows: readonly EventRow[]): void {
     const add = this.#file.prepare(`insert into usage values (?, ?, ?, 1, ?, ?, ?)
-      on conflict do update set requests = requests + 1, input_tokens = input_tokens + excluded.input_tokens,
-      output_tokens = output_tokens + excluded.output_tokens,
-      cached_input_tokens = cached_input_tokens + excluded.cached_input_tokens`)
+      on conflict do update set requests = requests + 1,
+      input_tokens = min(input_tokens + excluded.input_tokens, ${dayTokensMax}),
+      output_tokens = min(output_tokens + excluded.output_tokens, ${dayTokensMax}),
+      cached_input_tokens = min(cached_input_tokens + excluded.cached_input_tokens, ${dayTokensMax})`)
     this.#file.exec('begin')
     for (const row of rows) {
       for (const groupId of row.counted_groups.split('/')) {
         if (groupId === '') continue
         const key = [utcDay(row.admitted_at), groupId, row.model_slug]
-        add.run(...key, row.input_tokens, row.output_tokens, row.cached_input_tokens)
+        add.run(...key, ...[row.input_tokens, row.output_tokens, row.cached_input_tokens].map(bounded))
       }
     }
     this.#file.exec('commit')

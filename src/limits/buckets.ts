@@ -50,7 +50,7 @@ export interface LimitBucket extends Bucket {
 export function bucketSet(enforcement: LimitEnforcement, path: readonly GroupOnPath[], slug: string): BucketSet {
   const group = path.at(0)
   const root = path.at(-1)
-  if (group === undefined || root === undefined || !group.models.some((model) => model.slug === slug)) {
+  if (group === undefined || root === undefined || !group.models.has(slug)) {
     throw new Error(`Group ${group?.id} does not list ${slug}, so nothing says what limits a request for it.`)
   }
 

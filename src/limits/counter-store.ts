@@ -1,4 +1,5 @@
 import { UnavailableError } from '../errors.ts'
+import { requestTokensMax } from '../token-bounds.ts'
 import type { Bucket, BucketSet, LimitBucket } from './buckets.ts'
 
 /**
@@ -12,11 +13,12 @@ import type { Bucket, BucketSet, LimitBucket } from './buckets.ts'
  * - In no interval of a rate limit's unit, wherever it starts, do the requests taken and not given back exceed the
  *   threshold; nor do the tokens, but for what settled above its reservation.
  * - The counter of a day belongs to that day. Nothing is ever reset.
- * - What is neither settled nor released returns by itself once `leaseMs` have passed since it was taken or renewed.
+ * - What is neither settled, abandoned nor released returns by itself once `leaseMs` have passed since it was taken or renewed.
  *   A settlement that comes later still counts, for a day.
  * - `take`, `seedDay` and `dayUsage` reject with `CountersUnavailable` when the store cannot be reached, and `take` when a token count is not a
- *   whole number of at least 0: a counter that was fed anything else would refuse nobody. `settle` and `release` see
- *   to it themselves that what they were told is not lost, and reject only such a token count; `renew` never rejects.
+ *   whole number from 0 to `requestTokensMax`: a counter that was fed anything else would refuse nobody, or drift.
+ *   `settle`, `abandon` and `release` see to it themselves that what they were told is not lost, and reject only such a
+ *   token count; `renew` never rejects.
  */
 export interface CounterStore {
   readonly leaseMs: number
@@ -26,11 +28,17 @@ export interface CounterStore {
 
   /**
    * The request was served and used `tokens`: the reservation becomes that figure, at the time of admission and on its
-   * day. The first of `settle` and `release` holds; whatever follows changes nothing.
+   * day. The first of `settle`, `abandon` and `release` holds; whatever follows changes nothing.
    */
   settle(hold: Hold, tokens: number): Promise<void>
 
-  /** The request was not served: all that it took returns, the request itself included. */
+  /**
+   * The client left before there was anything to serve. The request was admitted: rolling windows go on counting it,
+   * with `tokens`. A day counts what is in the record, and gives back all that it took.
+   */
+  abandon(hold: Hold, tokens: number): Promise<void>
+
+  /** Upstream failed to serve the request: all that it took returns, the request itself included. */
   release(hold: Hold): Promise<void>
 
   /** These requests are still in flight: their leases start anew. One that had run out is counted again. */
@@ -100,10 +108,13 @@ export interface DayUsage {
   resetAtMs: number
 }
 
-/** Throws `RangeError`: a counter that was fed anything else than a whole number of at least 0 would refuse nobody. */
+/**
+ * Throws `RangeError`: a counter that was fed anything else than a whole number of at least 0 would refuse nobody, and
+ * one that was fed more than a request can use would lose bits.
+ */
 export function assertCountable(tokens: number): void {
-  if (!Number.isSafeInteger(tokens) || tokens < 0) {
-    throw new RangeError(`A token count must be a whole number of at least 0, and is ${tokens}.`)
+  if (!Number.isSafeInteger(tokens) || tokens < 0 || tokens > requestTokensMax) {
+    throw new RangeError(`A token count must be a whole number from 0 to ${requestTokensMax}, and is ${tokens}.`)
   }
 }
 

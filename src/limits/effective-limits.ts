@@ -37,7 +37,12 @@ export interface ModelLimits {
 /** A group as its hierarchy sees it. Paths run from the group itself to its root. */
 export interface GroupOnPath {
   id: string
-  models: readonly ModelLimits[]
+  /** By slug, in the order declared: what a slug's limits are is looked up, for a group may have 1,000 of them. */
+  models: ReadonlyMap<string, ModelLimits>
+}
+
+export function bySlug<Model extends ModelLimits>(models: readonly Model[]): ReadonlyMap<string, Model> {
+  return new Map(models.map((model) => [model.slug, model]))
 }
 
 /** A limit together with the group that declared it. */
@@ -52,7 +57,8 @@ export interface EffectiveModel {
 /** The group's own slugs, in the order declared, each with every limit that a request for it must fit. */
 export function effectiveModels(enforcement: LimitEnforcement, path: readonly GroupOnPath[]): EffectiveModel[] {
   const [group] = path
-  return group === undefined ? [] : group.models.map(({ slug }) => effectiveModel(enforcement, path, slug))
+  const slugs = group === undefined ? [] : [...group.models.keys()]
+  return slugs.map((slug) => effectiveModel(enforcement, path, slug))
 }
 
 /** The limits for one slug: nearest group first, within a group as declared. */
@@ -85,12 +91,10 @@ function declaredOnPath<Limit extends AnyLimit>(
   slug: string,
   limitsOf: (model: ModelLimits) => readonly Limit[],
 ): Effective<Limit>[] {
-  return path.flatMap(({ id, models }) =>
-    models
-      .filter((model) => model.slug === slug)
-      .flatMap(limitsOf)
-      .map((limit) => ({ ...limit, source_group: id })),
-  )
+  return path.flatMap(({ id, models }) => {
+    const model = models.get(slug)
+    return model === undefined ? [] : limitsOf(model).map((limit) => ({ ...limit, source_group: id }))
+  })
 }
 
 /** Two limits of one hierarchy, of the same slug, type and unit, the lower one above the upper one. */
@@ -127,13 +131,15 @@ export function cascadingViolation(
 }
 
 function violationBetween(ancestor: GroupOnPath, descendant: GroupOnPath): CascadingViolation | null {
-  for (const model of descendant.models) {
-    const bounds = ancestor.models.filter(({ slug }) => slug === model.slug).flatMap(allLimits)
+  for (const [slug, model] of descendant.models) {
+    const above = ancestor.models.get(slug)
+    if (above === undefined) continue
+    const bounds = allLimits(above)
     for (const limit of allLimits(model)) {
       const bound = bounds.find((other) => sameKind(other, limit))
       if (bound === undefined || limit.threshold <= bound.threshold) continue
       return {
-        slug: model.slug,
+        slug,
         type: limit.type,
         unit: limit.unit,
         ancestor: { id: ancestor.id, threshold: bound.threshold },

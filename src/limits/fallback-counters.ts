@@ -79,6 +79,11 @@ class FallbackCounters implements CounterStore, AsyncDisposable {
     if (wasTakenAlone(hold)) await this.#options.memory.settle(hold, tokens)
   }
 
+  async abandon(hold: Hold, tokens: number): Promise<void> {
+    await this.#options.redis.abandon(hold, tokens)
+    if (wasTakenAlone(hold)) await this.#options.memory.abandon(hold, tokens)
+  }
+
   async release(hold: Hold): Promise<void> {
     await this.#options.redis.release(hold)
     if (wasTakenAlone(hold)) await this.#options.memory.release(hold)

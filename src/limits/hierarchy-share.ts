@@ -7,9 +7,11 @@ export interface Total {
   tokens: number
 }
 
+/** What became of a request: served and in the record, left by its client, or not served. */
+export type ClaimEnd = { kind: 'settled' | 'abandoned'; tokens: number } | { kind: 'released' }
+
 export interface Unfinished {
-  /** Tokens; null: the request was not served. */
-  used: number | null
+  end: ClaimEnd
   /** From then on it makes no difference: the lease is over, and no window remembers. */
   untilMs: number
   isBeingTold: boolean

@@ -47,7 +47,7 @@ export interface RateLimitState {
   resetMs: number
 }
 
-/** What an admitted request holds. `await using` gives it back on every way out, unless it was settled. */
+/** What an admitted request holds. `await using` gives it back on every way out, unless it was settled or abandoned. */
 export interface Reservation extends AsyncDisposable {
   /** The counter store's wall clock: the request counts, and belongs into the record, on the UTC day of this time. */
   admittedAtMs: number
@@ -55,7 +55,9 @@ export interface Reservation extends AsyncDisposable {
   node: string
   /** The request was served; `tokens` is what it used, prompt and completion. */
   settle(used: { tokens: number }): Promise<void>
-  /** The request was not served: gives back all that it took, the request itself included. */
+  /** The client left before there was anything to serve; `tokens` is what its prompt is estimated at. */
+  abandon(used: { tokens: number }): Promise<void>
+  /** Upstream failed to serve the request: gives back all that it took, the request itself included. */
   release(): Promise<void>
 }
 
@@ -119,6 +121,10 @@ class HeldReservation implements Reservation {
     if (!inFlight.delete(this.#hold)) return
     if (tokens > reserved) metrics.settledOverReservation(tokens - reserved)
     await counters.settle(this.#hold, tokens)
+  }
+
+  async abandon({ tokens }: { tokens: number }): Promise<void> {
+    if (this.#parts.inFlight.delete(this.#hold)) await this.#parts.counters.abandon(this.#hold, tokens)
   }
 
   async release(): Promise<void> {

@@ -72,10 +72,11 @@ class InMemory implements MemoryCounters {
   }
 
   async settle({ id }: Hold, tokens: number): Promise<void> {
-    assertCountable(tokens)
-    const live = this.#leases.takeLive(id)
-    const claim = live ?? this.#leases.takeEnded(id)
-    if (claim !== null) settleAll(claim, { tokens, isHeld: live !== null }, this.#now())
+    this.#settle(id, { tokens, isRecorded: true })
+  }
+
+  async abandon({ id }: Hold, tokens: number): Promise<void> {
+    this.#settle(id, { tokens, isRecorded: false })
   }
 
   async release({ id }: Hold): Promise<void> {
@@ -138,6 +139,13 @@ class InMemory implements MemoryCounters {
     return { bucket, counter, amount: type === 'REQUEST' ? 1 : tokens }
   }
 
+  #settle(id: Hold['id'], { tokens, isRecorded }: { tokens: number; isRecorded: boolean }): void {
+    assertCountable(tokens)
+    const live = this.#leases.takeLive(id)
+    const claim = live ?? this.#leases.takeEnded(id)
+    if (claim !== null) settleAll(claim, { tokens, isRecorded, isHeld: live !== null }, this.#now())
+  }
+
   #giveBackEnded(now: Now): void {
     const ended = this.#leases.end(now.monotonicMs)
     for (const claim of ended) giveBackAll(claim, now)
@@ -194,11 +202,12 @@ function giveBackAll({ parts, admittedMs }: Claim, { monotonicMs }: Now): void {
 /** Puts what was used in the place of what was taken, which is still held or has been given back. */
 function settleAll(
   { parts, admittedMs }: Claim,
-  { tokens, isHeld }: { tokens: number; isHeld: boolean },
+  { tokens, isRecorded, isHeld }: { tokens: number; isRecorded: boolean; isHeld: boolean },
   { monotonicMs }: Now,
 ): void {
   for (const { bucket, counter, amount } of parts) {
-    const used = bucket.type === 'REQUEST' ? 1 : tokens
+    const counts = isRecorded || !(counter instanceof DayCounter)
+    const used = counts ? (bucket.type === 'REQUEST' ? 1 : tokens) : 0
     const change = used - (isHeld ? amount : 0)
     if (change !== 0) counter.count(change, admittedMs, monotonicMs)
     if (counter instanceof DayCounter) counter.settled += used

@@ -71,7 +71,8 @@ local function open_window(key, shape, now)
     used = used - amount
     start = next_start
   end
-  window.used, window.slots = used, string.sub(text, start)
+  -- Whatever was counted, and however badly it adds up: a window that has nothing in it counts nothing.
+  if start < #text then window.used, window.slots = used, string.sub(text, start) end
   return window
 end
 
@@ -108,7 +109,7 @@ end
 
 local function window_fits_after(window, amount, threshold)
   local used, start, slot, counted = window.used, 1, nil, nil
-  while used + amount > threshold do
+  while used + amount > threshold and start < #window.slots do
     slot, counted, start = struct.unpack('<dd', window.slots, start)
     used = used - counted
   end
@@ -312,11 +313,12 @@ local function take(keys, arguments)
   return answer
 end
 
--- A claim ends: settled with what was used, or released (used: '-'). Said again, it changes nothing.
--- keys: as above. arguments: epoch, id, at, day, tokens, spec, used, node, then, for each of the plan's buckets of a day,
--- the node's totals of that day: requests and tokens.
+-- A claim ends: settled with what was used (recorded: 1), abandoned (recorded: 0, and days give back what they took), or
+-- released (used: '-'). Said again, it changes nothing.
+-- keys: as above. arguments: epoch, id, at, day, tokens, spec, used, recorded, node, then, for each of the plan's buckets
+-- of a day, the node's totals of that day: requests and tokens.
 local function finish(keys, arguments)
-  local epoch, id, at, day, tokens, spec, used_text, node = unpack(arguments, 1, 8)
+  local epoch, id, at, day, tokens, spec, used_text, recorded, node = unpack(arguments, 1, 9)
   local record = read_record(keys)
   local stranger = estranged(record, epoch)
   if stranger then return stranger end
@@ -327,14 +329,14 @@ local function finish(keys, arguments)
   local tokens_used = tonumber(used_text)
 
   local days = {}
-  local next_total = 9
+  local next_total = 10
   for index, bucket in ipairs(claim.plan) do
     local key, type = keys[first_bucket + index - 1], bucket.type
     local reserved = was_live and (type == 'R' and 1 or claim.tokens) or 0
     if not bucket.shape then
       if not days[key] then
         days[key] = open_day(key, claim.day)
-        if tokens_used then
+        if recorded == '1' then
           raise_totals(days[key], node, tonumber(arguments[next_total]), tonumber(arguments[next_total + 1]),
             record.wall)
         end

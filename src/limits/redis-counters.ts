@@ -116,12 +116,18 @@ class FunctionCounters implements RedisCounters {
     const claim = this.#takeClaim(id)
     if (claim === null) return
     claim.share.add(claim.day, claim.plan.dayCounters, tokens)
-    this.#telling.finish(claim, tokens)
+    this.#telling.finish(claim, { kind: 'settled', tokens })
+  }
+
+  async abandon({ id }: Hold, tokens: number): Promise<void> {
+    assertCountable(tokens)
+    const claim = this.#takeClaim(id)
+    if (claim !== null) this.#telling.finish(claim, { kind: 'abandoned', tokens })
   }
 
   async release({ id }: Hold): Promise<void> {
     const claim = this.#takeClaim(id)
-    if (claim !== null) this.#telling.finish(claim, null)
+    if (claim !== null) this.#telling.finish(claim, { kind: 'released' })
   }
 
   async renew(holds: readonly Hold[]): Promise<void> {
@@ -163,7 +169,7 @@ class FunctionCounters implements RedisCounters {
     const [wallMs = 0, ...figures] = answer.slice(1).map(Number)
     const resetAtMs = (Math.floor(wallMs / dayMs) + 1) * dayMs
     const usage = slugs.map((slug, index) => {
-      const [requests = 0, tokens = 0] = figures.slice(index * 2)
+      const [requests = 0, tokens = 0] = figures.slice(index * 2, index * 2 + 2)
       return [slug, { requests, tokens, resetAtMs }] as const
     })
     return new Map(usage.filter(([, { requests }]) => requests > 0))

@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import { type Clock, sleep, type Timer, utcDay } from '../clock.ts'
 import { CountersUnavailable, type DaySum } from './counter-store.ts'
-import type { HierarchyShare, Total } from './hierarchy-share.ts'
+import type { ClaimEnd, HierarchyShare, Total } from './hierarchy-share.ts'
 import type { RecordedUsage } from './recorded-usage.ts'
 import { type Claim, claimText, dayCounter, dayKey, hierarchyKeys, windowKey } from './redis-claim.ts'
 import type { RedisAnswer, RedisConnection, RedisFunction } from './redis-connection.ts'
@@ -39,22 +39,22 @@ export class Telling implements AsyncDisposable {
     this.#options = options
   }
 
-  /** A claim has ended. `used`: tokens, or null for a request that was not served. */
-  finish(claim: Claim, used: number | null): void {
+  finish(claim: Claim, end: ClaimEnd): void {
     const { share } = claim
     if (claim.atMs === null) {
-      if (used === null) return
+      if (end.kind !== 'settled') return
       share.isOwed = true
       if (share.epoch === '') share.epoch = untold
       this.#owe(share)
       return
     }
     for (const { key, type } of claim.plan.windows) {
-      const [reserved, counted] = type === 'REQUEST' ? [1, used === null ? 0 : 1] : [claim.tokens, used ?? 0]
+      const reserved = type === 'REQUEST' ? 1 : claim.tokens
+      const counted = end.kind === 'released' ? 0 : type === 'REQUEST' ? 1 : end.tokens
       share.levels.change(key, counted - reserved)
     }
     const untilMs = this.#options.clock.monotonic() + this.#options.leaseMs + windowMemoryMs
-    share.unfinished.set(claim, { used, untilMs, isBeingTold: false, isToldAgain: false })
+    share.unfinished.set(claim, { end, untilMs, isBeingTold: false, isToldAgain: false })
     const told = this.#tellFinished(claim)
       .catch(() => {
         share.isOwed = true
@@ -135,23 +135,26 @@ export class Telling implements AsyncDisposable {
 
   async #tellFinished(claim: Claim): Promise<void> {
     const { id, share, plan, day, tokens, atMs } = claim
-    const end = share.unfinished.get(claim)
-    if (end === undefined || end.isBeingTold) return
+    const unfinished = share.unfinished.get(claim)
+    if (unfinished === undefined || unfinished.isBeingTold) return
     const totals = plan.dayCounters.flatMap((counter) => {
       const { requests, tokens } = share.total(day, counter)
       return [requests, tokens]
     })
-    end.isBeingTold = true
+    unfinished.isBeingTold = true
     try {
       const { node } = this.#options
-      const values = [id, atMs ?? 0, day, tokens, plan.spec, end.used ?? '-', node, ...totals]
+      const { end } = unfinished
+      const used = end.kind === 'released' ? '-' : end.tokens
+      const isRecorded = end.kind === 'settled' ? 1 : 0
+      const values = [id, atMs ?? 0, day, tokens, plan.spec, used, isRecorded, node, ...totals]
       do {
-        end.isToldAgain = false
+        unfinished.isToldAgain = false
         await this.ask(share, 'finish', plan.keys, values)
-      } while (end.isToldAgain)
+      } while (unfinished.isToldAgain)
       share.unfinished.delete(claim)
     } finally {
-      end.isBeingTold = false
+      unfinished.isBeingTold = false
     }
   }
 
@@ -163,7 +166,7 @@ export class Telling implements AsyncDisposable {
     const opened = await this.#open(share, { isWhole: recorded !== null })
     share.epoch = String(opened[1])
     const claims = [...share.claims, ...share.unfinished.keys()].filter(({ atMs }) => atMs !== null)
-    for (const end of share.unfinished.values()) end.isToldAgain = true
+    for (const unfinished of share.unfinished.values()) unfinished.isToldAgain = true
     await this.#tellClaims(share, claims, (claim) => share.claims.has(claim) || share.unfinished.has(claim))
     if (epoch !== '' && epoch !== untold) await this.#recall(share)
     for (const claim of share.unfinished.keys()) this.#tellFinished(claim).catch(() => this.#owe(share))

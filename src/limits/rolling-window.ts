@@ -51,16 +51,22 @@ export class RollingWindow {
     if (used + amount <= threshold) return 0
 
     let slot = this.#oldestSlot()
-    for (used -= this.#amountIn(slot); used + amount > threshold; used -= this.#amountIn(slot)) slot += 1
+    for (used -= this.#amountIn(slot); used + amount > threshold; used -= this.#amountIn(slot)) {
+      if (slot === this.#newestSlot) break
+      slot += 1
+    }
     return this.#leavesAfterMs(slot, nowMs)
   }
 
   /** Whole milliseconds until nothing counts any more if nothing else happens. */
   emptyAfterMs(nowMs: number): number {
     if (this.used(nowMs) === 0) return 0
-    let slot = this.#newestSlot
-    while (this.#amountIn(slot) === 0) slot -= 1
-    return this.#leavesAfterMs(slot, nowMs)
+    for (let slot = this.#newestSlot; slot >= this.#oldestSlot(); slot -= 1) {
+      if (this.#amountIn(slot) !== 0) return this.#leavesAfterMs(slot, nowMs)
+    }
+    // Whatever was counted, and however badly it adds up: a window that has nothing in it counts nothing.
+    this.#used = 0
+    return 0
   }
 
   #moveTo(nowMs: number): void {

@@ -1,8 +1,7 @@
-import { isIP } from 'node:net'
-import { domainToASCII } from 'node:url'
 import { z } from 'zod'
 import type { Clock } from '../clock.ts'
-import { invalid } from '../errors.ts'
+import { ApiError, invalid } from '../errors.ts'
+import { canonicalHostname } from '../hostname.ts'
 import { newId } from '../id.ts'
 import type { ChangeLog } from '../storage/change-log.ts'
 import type { Queries, Transaction } from '../storage/database.ts'
@@ -28,7 +27,11 @@ const DomainTombstone = z
   .meta({ id: 'DomainTombstoneV1' })
 type DomainTombstone = z.output<typeof DomainTombstone>
 
+const domainsMax = 1_000
+
 export interface DomainParts {
+  /** Those that no workspace may claim. */
+  reservedHostnames: readonly string[]
   changeLog: ChangeLog
   clock: Clock
 }
@@ -81,15 +84,31 @@ interface WriteParts extends DomainParts {
 async function createDomain(
   workspaceId: string,
   given: string,
-  { transaction, changeLog, clock }: WriteParts,
+  { transaction, changeLog, clock, reservedHostnames }: WriteParts,
 ): Promise<Domain> {
   const hostname = canonicalHostname(given)
+  if (hostname === null) {
+    throw invalid('hostname', 'Must be a hostname like api.your-lab.com, without a scheme, a port or a path.')
+  }
+  if (reservedHostnames.includes(hostname)) throw invalid('hostname', `${hostname} belongs to the installation.`)
+  await refuseTooMany(workspaceId, transaction.queries)
   const row: DomainRow = { id: newId(clock.now()), workspace_id: workspaceId, hostname, created_at: clock.now() }
   await refuseDuplicate(transaction.queries.insertInto('domains').values(row).execute(), () =>
     invalid('hostname', `${hostname} is already taken.`),
   )
   changeLog.record(transaction, { kind: 'domains' })
   return toDomain(row)
+}
+
+/** All of them are in each node's memory. */
+async function refuseTooMany(workspaceId: string, queries: Queries): Promise<void> {
+  const { domains } = await queries
+    .selectFrom('domains')
+    .select((eb) => eb.fn.countAll<number>().as('domains'))
+    .where('workspace_id', '=', workspaceId)
+    .executeTakeFirstOrThrow()
+  if (Number(domains) < domainsMax) return
+  throw new ApiError('VALIDATION_ERROR', { message: `A workspace has at most ${domainsMax} hostnames.` })
 }
 
 async function listDomains(workspaceId: string, request: PageRequest, queries: Queries): Promise<Domains> {
@@ -114,17 +133,6 @@ async function deleteDomain(
   await transaction.queries.deleteFrom('domains').where('id', '=', id).execute()
   changeLog.record(transaction, { kind: 'domains' })
   return { id, hostname, deleted_at: timestamp(clock.now()) }
-}
-
-/** The hostname as clients send it in `Host`: lower case, international names in Punycode. */
-function canonicalHostname(given: string): string {
-  // What is no part of a name would be dropped silently.
-  const hostname = /[\s/:?#@\\%[\]]/.test(given) ? '' : domainToASCII(given)
-  const isName = /^(?=.{1,253}$)([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z0-9-]{2,63}$/.test(hostname)
-  if (!isName || isIP(hostname) !== 0) {
-    throw invalid('hostname', 'Must be a hostname like api.your-lab.com, without a scheme, a port or a path.')
-  }
-  return hostname
 }
 
 function toDomain({ id, hostname, created_at }: DomainRow): Domain {

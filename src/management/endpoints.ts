@@ -16,13 +16,14 @@ import { owned } from './owned.ts'
 import { defineRoute, type Route } from './route.ts'
 import { refuseUnknownSecrets } from './secret-references.ts'
 import { Timestamp, timestamp } from './timestamp.ts'
+import { urlSegment } from './url-segment.ts'
 
 const Region = z.enum(['UNRESTRICTED', 'EU']).meta({ id: 'SharedEndpointRegionV1' })
 
 const slug = z
   .string()
   .max(255)
-  .regex(/^(?!\.+\/)[\w.~-]+\/(?!\.+$)[\w.~-]+$/, 'Must be two URL-safe segments, like your-org/your-model.')
+  .regex(new RegExp(`^${urlSegment}/${urlSegment}$`), 'Must be two URL-safe segments, like your-org/your-model.')
   .describe('What customers call it: a prefix of the workspace, and a name.')
 const targets = z.array(EndpointTargetRequest).min(1).max(5).describe('In order of priority.')
 

@@ -90,7 +90,8 @@ export function federatedUserKeyRoutes(parts: { changeLog: ChangeLog; clock: Clo
       async handler({ workspace, params, query, queries }) {
         const user = await findUser(workspace.id, params.user_id, queries)
         const rows = await selectFederatedKeys(workspace.id, { groupId: user.id, ...query }, queries)
-        return page(rows, query, (row) => toKeyInfo(row, user))
+        const models = modelsOf(user)
+        return page(rows, query, (row) => toKeyInfo(row, models))
       },
     }),
     defineRoute({
@@ -102,7 +103,7 @@ export function federatedUserKeyRoutes(parts: { changeLog: ChangeLog; clock: Clo
       response: KeyInfo,
       async handler({ workspace, params, queries }) {
         const { key, user } = await findUserKey(workspace.id, params, queries)
-        return toKeyInfo(key, user)
+        return toKeyInfo(key, modelsOf(user))
       },
     }),
     defineRoute({
@@ -129,13 +130,14 @@ async function mintUserKey(
 ): Promise<CreatedKey> {
   const user = await findUser(workspace.id, userId, parts.transaction.queries)
   const slugs = models?.map(({ slug }) => slug) ?? null
-  const known = new Set(modelsOf(user).map(({ slug }) => slug))
+  const usersModels = modelsOf(user)
+  const known = new Set(usersModels.map(({ slug }) => slug))
   for (const [index, slug] of (slugs ?? []).entries()) {
     if (!known.has(slug)) throw invalid(`models.${index}.slug`, `The user may not call ${slug}.`)
   }
   const key = mintKey(workspace.key_prefix)
   await insertFederatedKey({ workspaceId: workspace.id, groupId: user.id, key, name, slugs }, parts)
-  return { api_key: key.key, prefix: key.prefix, name, models: callable(user, slugs) }
+  return { api_key: key.key, prefix: key.prefix, name, models: callable(usersModels, slugs) }
 }
 
 async function findUserKey(
@@ -147,22 +149,23 @@ async function findUserKey(
   return { user, key: await findFederatedKey(workspaceId, { groupId: user.id, prefix: api_key_prefix }, queries) }
 }
 
-function toKeyInfo(key: FederatedKeyRow, user: GroupRow): KeyInfo {
+function toKeyInfo(key: FederatedKeyRow, models: ModelConfig[]): KeyInfo {
   const { prefix, name, created_at, expires_at, last_used_at } = key
   return {
     prefix,
     name,
-    models: callable(user, key.slugs === null ? null : JSON.parse(key.slugs)),
+    models: callable(models, key.slugs === null ? null : JSON.parse(key.slugs)),
     created_at: timestamp(created_at),
     expires_at: expires_at === null ? null : timestamp(expires_at),
     last_used_at: last_used_at === null ? null : timestamp(last_used_at),
   }
 }
 
-/** The user's models that a key narrowed to `slugs` may call. */
-function callable(user: GroupRow, slugs: readonly string[] | null): ModelConfig[] {
-  const models = modelsOf(user)
-  return slugs === null ? models : models.filter(({ slug }) => slugs.includes(slug))
+/** Those of the user's models that a key narrowed to `slugs` may call. */
+function callable(models: ModelConfig[], slugs: readonly string[] | null): ModelConfig[] {
+  if (slugs === null) return models
+  const narrowedTo = new Set(slugs)
+  return models.filter(({ slug }) => narrowedTo.has(slug))
 }
 
 function modelsOf({ models }: GroupRow): ModelConfig[] {

@@ -5,14 +5,14 @@ import { type PageRequest, Pagination, page, pageQuery, pageStart } from '../sto
 import type { GroupRow } from '../storage/tables.ts'
 import { findUser, isUser } from './federated-user-row.ts'
 import { createGroup, deleteGroup, type GroupParts, type GroupWriteParts, updateGroup } from './groups.ts'
-import { ModelConfigs } from './model-config.ts'
+import { GivenModelConfigs, ModelConfigs } from './model-config.ts'
 import { defineRoute, type Route } from './route.ts'
 import { Timestamp, timestamp } from './timestamp.ts'
 
 const customer_id = z.string().min(1).max(255).describe("The lab's own id for this customer: unique in the workspace.")
 
 const UpsertUserRequest = z
-  .strictObject({ customer_id, models: ModelConfigs.min(1).describe('The whole set.') })
+  .strictObject({ customer_id, models: GivenModelConfigs.min(1).describe('The whole set.') })
   .meta({ id: 'UpsertFederatedUserRequestV1' })
 type UpsertUserRequest = z.output<typeof UpsertUserRequest>
 

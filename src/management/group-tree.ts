@@ -1,4 +1,5 @@
 import { notFound } from '../errors.ts'
+import { bySlug } from '../limits/effective-limits.ts'
 import type { Queries } from '../storage/database.ts'
 import type { GroupRow } from '../storage/tables.ts'
 import type { ModelConfig } from './model-config.ts'
@@ -6,7 +7,7 @@ import { owned } from './owned.ts'
 
 /** A group's row with its models read. */
 export interface StoredGroup extends Omit<GroupRow, 'models'> {
-  models: ModelConfig[]
+  models: ReadonlyMap<string, ModelConfig>
 }
 
 /** A group, then its ancestors up to the root. */
@@ -75,5 +76,5 @@ export function descendants(workspaceId: string, id: string, queries: Queries) {
 }
 
 function toStoredGroup(row: GroupRow): StoredGroup {
-  return { ...row, models: JSON.parse(row.models) }
+  return { ...row, models: bySlug(JSON.parse(row.models)) }
 }

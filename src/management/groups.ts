@@ -2,7 +2,13 @@ import { z } from 'zod'
 import type { Clock } from '../clock.ts'
 import { ApiError, invalid } from '../errors.ts'
 import { newId } from '../id.ts'
-import { cascadingViolation, effectiveModels, type GroupOnPath, limitEnforcements } from '../limits/effective-limits.ts'
+import {
+  bySlug,
+  cascadingViolation,
+  effectiveModels,
+  type GroupOnPath,
+  limitEnforcements,
+} from '../limits/effective-limits.ts'
 import type { ChangeLog } from '../storage/change-log.ts'
 import type { Queries, Transaction } from '../storage/database.ts'
 import { type PageRequest, Pagination, page, pageQuery, pageStart } from '../storage/page.ts'
@@ -17,7 +23,7 @@ import {
   readPaths,
   type StoredGroup,
 } from './group-tree.ts'
-import { EffectiveModelConfig, ModelConfigs } from './model-config.ts'
+import { EffectiveModelConfig, GivenModelConfigs, ModelConfigs } from './model-config.ts'
 import { defineRoute, type Route } from './route.ts'
 import { Timestamp, timestamp } from './timestamp.ts'
 
@@ -36,7 +42,7 @@ const GroupMetadata = z.strictObject({ name: name.default(null), external_entity
 const CreateGroupRequest = z
   .strictObject({
     metadata: GroupMetadata,
-    models: ModelConfigs.min(1),
+    models: GivenModelConfigs.min(1),
     hierarchy: z
       .strictObject({
         limit_enforcement: LimitEnforcement.nullable()
@@ -52,7 +58,9 @@ type CreateGroupRequest = z.output<typeof CreateGroupRequest>
 const UpdateGroupRequest = z
   .strictObject({
     metadata: z.strictObject({ name: name.exactOptional() }).meta({ id: 'UpdateGroupMetadataV1' }).nullish(),
-    models: ModelConfigs.nullish().describe('The whole set: a model that it does not list can no longer be called.'),
+    models: GivenModelConfigs.nullish().describe(
+      'The whole set: a model that it does not list can no longer be called.',
+    ),
   })
   .refine(({ metadata, models }) => metadata?.name !== undefined || models != null, {
     error: 'Give metadata.name, models or both.',
@@ -181,7 +189,7 @@ export async function createGroup(
     parent_group_id: parentId,
     path: [id, ...ancestors.map((ancestor) => ancestor.id)].join('/'),
     limit_enforcement,
-    models,
+    models: bySlug(models),
     created_at: clock.now(),
   }
   refuseCascadingViolation(group, { ancestors, descendants: [] })
@@ -217,7 +225,7 @@ export async function updateGroup(
   const changed: StoredGroup = {
     ...group,
     name: metadata?.name === undefined ? group.name : metadata.name,
-    models: models ?? group.models,
+    models: models == null ? group.models : bySlug(models),
   }
   const below = await readDescendants(workspaceId, id, transaction.queries)
   refuseCascadingViolation(changed, { ancestors, descendants: below })
@@ -263,7 +271,7 @@ function audited({ id, metadata }: Pick<Group, 'id' | 'metadata'>) {
 }
 
 function toRow(group: StoredGroup): GroupRow {
-  return { ...group, models: JSON.stringify(group.models) }
+  return { ...group, models: JSON.stringify([...group.models.values()]) }
 }
 
 function toGroup(path: GroupPath): Group {
@@ -271,7 +279,7 @@ function toGroup(path: GroupPath): Group {
   return {
     id,
     metadata: { name, external_entity_id },
-    models,
+    models: [...models.values()],
     effective_models: effectiveModels(limit_enforcement, path),
     hierarchy: { limit_enforcement, parent_group_id },
     created_at: timestamp(created_at),

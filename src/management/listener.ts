@@ -12,7 +12,7 @@ import type { ChangeLog } from '../storage/change-log.ts'
 import type { Database } from '../storage/database.ts'
 import { auditLogRoutes } from './audit-logs.ts'
 import { mountDomainCheck } from './domain-check.ts'
-import { domainRoutes } from './domains.ts'
+import { type DomainParts, domainRoutes } from './domains.ts'
 import { endpointRoutes } from './endpoints.ts'
 import { answerMalformedHttp, errorAnswer, toApiError } from './error-answers.ts'
 import { type EventParts, eventRoutes } from './events.ts'
@@ -39,7 +39,7 @@ import { type WebhookParts, webhookRoutes } from './webhooks.ts'
 import { workspaceKeyRoutes } from './workspace-keys.ts'
 import { workspaceRoutes } from './workspaces.ts'
 
-export interface ManagementParts extends EventParts, MetricsParts, WebhookParts, WebhookTestParts {
+export interface ManagementParts extends DomainParts, EventParts, MetricsParts, WebhookParts, WebhookTestParts {
   database: Database
   changeLog: ChangeLog
   keyUse: Pick<KeyUse, 'noted'>
@@ -117,6 +117,7 @@ const apiReferenceOptions: FastifyApiReferenceOptions = {
   routePrefix: '/docs',
   configuration: {
     url: '../v1/spec',
+    authentication: { preferredSecurityScheme: 'key' },
     withDefaultFonts: false,
     telemetry: false,
     hideClientButton: true,

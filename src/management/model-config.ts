@@ -27,11 +27,16 @@ export const ModelConfig = z
   .meta({ id: 'ModelConfigV1' })
 export type ModelConfig = z.output<typeof ModelConfig>
 
-/** A whole set of models: what it lists replaces what was there. */
+/** A whole set of models, as answers show it. */
 export const ModelConfigs = distinct(ModelConfig, {
   by: ({ slug }) => slug,
   message: (slug) => `${slug} is already in the list.`,
 })
+
+const modelsMax = 1_000
+
+/** A whole set as requests give it: what it lists replaces what was there. A larger one of before the bound still shows. */
+export const GivenModelConfigs = ModelConfigs.max(modelsMax, `There may be at most ${modelsMax} models.`)
 
 const EffectiveRateLimit = RateLimit.extend({ source_group }).meta({ id: 'EffectiveRateLimitV1' })
 export const EffectiveUsageLimit = UsageLimit.extend({ source_group }).meta({ id: 'EffectiveUsageLimitV1' })

@@ -3,7 +3,7 @@ import { serializerCompiler } from 'fastify-type-provider-zod'
 import { z } from 'zod'
 import type { KeyUse } from '../access/key-use.ts'
 import type { Clock } from '../clock.ts'
-import { ApiError, invalid } from '../errors.ts'
+import { ApiError, type ErrorDetail, invalid } from '../errors.ts'
 import type { ChangeLog } from '../storage/change-log.ts'
 import type { Database, Queries, Transaction } from '../storage/database.ts'
 import { lockWorkspace } from '../storage/locks.ts'
@@ -42,8 +42,8 @@ export function mountRoutes(
   server.setValidatorCompiler<z.ZodType>(({ schema }) => (given) => {
     const parsed = schema.safeParse(given ?? {})
     if (!parsed.success) return { error: schemaError(parsed.error) }
-    const place = placeOfNul(parsed.data)
-    return place === null ? { value: parsed.data } : { error: invalid(place, 'Must not contain the character U+0000.') }
+    const fault = faultyText(parsed.data)
+    return fault === null ? { value: parsed.data } : { error: invalid(fault.path, fault.message) }
   })
   server.setSerializerCompiler(serializerCompiler)
   const rate = new RequestRate(clock)
@@ -89,14 +89,25 @@ interface Asked {
   judgeAgain: (queries: Queries) => Promise<Caller>
 }
 
-/** The dotted path to a text that PostgreSQL does not take, or null. */
-function placeOfNul(value: unknown): string | null {
-  if (typeof value === 'string') return value.includes('\0') ? '' : null
+/** The first text that would not be stored as it came: where it stands, and why; or null. */
+function faultyText(value: unknown): ErrorDetail | null {
+  if (typeof value === 'string') {
+    const message = faultOf(value)
+    return message === null ? null : { path: '', message }
+  }
   if (typeof value !== 'object' || value === null) return null
   for (const [name, member] of Object.entries(value)) {
-    const place = placeOfNul(member)
-    if (place !== null) return place === '' ? name : `${name}.${place}`
+    const fault = faultyText(member)
+    if (fault !== null) return { ...fault, path: fault.path === '' ? name : `${name}.${fault.path}` }
   }
+  return null
+}
+
+function faultOf(text: string): string | null {
+  // PostgreSQL does not take it.
+  if (text.includes('\0')) return 'Must not contain the character U+0000.'
+  // Written as UTF-8, it would turn into another text: half a pair becomes U+FFFD.
+  if (!text.isWellFormed()) return 'Must be well-formed Unicode; it contains half of a surrogate pair.'
   return null
 }
 

@@ -1,6 +1,6 @@
 import { z } from 'zod'
 import { covers } from '../access/key-power.ts'
-import { may, type WorkspaceKeyType, workspaceKeyTypes } from '../access/permissions.ts'
+import { may, type PersonRole, type WorkspaceKeyType, workspaceKeyTypes } from '../access/permissions.ts'
 import { holderOf } from '../access/workspace-key.ts'
 import { ApiError, invalid } from '../errors.ts'
 import type { Queries } from '../storage/database.ts'
@@ -84,13 +84,22 @@ export function refuseRise(
     person,
   }: CreateKeyRequest & { teamId: string | null; person: PersonRow | null },
 ): void {
-  const holder = holderOf(type, person)
   const isOwn = person !== null && person.id === actor.person?.id
+  const holder = holderOf(type, { person, roleBound: isOwn ? actor.roleBound : null })
   const isAllowed =
     holder !== null &&
     covers(actor, { holder, teamId, modelIds: model_ids, environments }) &&
     (isOwn || may(actor, person === null ? 'workspace-keys:manage' : 'people:manage'))
   if (!isAllowed) throw new ApiError('FORBIDDEN', { message: 'An API key mints none that may do more than itself.' })
+}
+
+/**
+ * How far a new personal key rises with its person. One's own rises as far as the key that mints it; one for somebody else
+ * no further than its maker, who has seen it: a person who is promoted would else give that power to both (contract §10).
+ */
+export function roleBoundOf({ actor }: Pick<WorkspaceCaller, 'actor'>, person: PersonRow): PersonRole | null {
+  if (person.id === actor.person?.id) return actor.roleBound
+  return actor.holder === 'admin' ? actor.holder : null
 }
 
 /** Throws a 400 that names the first model that the workspace does not have. */

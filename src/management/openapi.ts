@@ -1,5 +1,6 @@
 import type { FastifyDynamicSwaggerOptions } from '@fastify/swagger'
 import { jsonSchemaTransform, jsonSchemaTransformObject } from 'fastify-type-provider-zod'
+import { z } from 'zod'
 import { type ErrorCode, errorCatalogue } from '../errors.ts'
 import { ErrorAnswer } from './error-answers.ts'
 import { idempotencyHeader } from './idempotency.ts'
@@ -17,10 +18,10 @@ export const openApiOptions: FastifyDynamicSwaggerOptions = {
     components: {
       securitySchemes: {
         key: {
-          type: 'apiKey',
-          in: 'header',
-          name: 'authorization',
-          description: '`Api-Key <key>` or `Bearer <key>`: a workspace key, or the operator key on operator routes.',
+          type: 'http',
+          scheme: 'bearer',
+          description:
+            'A workspace key, or the operator key on operator routes. `Authorization: Api-Key <key>` means the same.',
         },
       },
     },
@@ -38,7 +39,7 @@ export function routeSchema(route: Route): object {
     'x-permission': route.permission,
     params: route.params,
     querystring: route.query,
-    ...(route.method === 'POST' ? { headers: idempotencyHeader } : {}),
+    ...requestHeaders(route),
     ...(route.body === undefined ? {} : { body: route.body }),
     response: {
       200: { description: 'Success', content: { [route.contentType]: { schema: route.response } } },
@@ -47,10 +48,22 @@ export function routeSchema(route: Route): object {
   }
 }
 
-function errorResponses({ method, path, body, errors }: Route): Record<string, object> {
+/** Other headers than those that a route reads may come, too. */
+function requestHeaders(route: Route): { headers?: z.ZodType } {
+  const headers = { ...(isAnsweredOnce(route) ? idempotencyHeader : {}), ...route.headers }
+  return Object.keys(headers).length === 0 ? {} : { headers: z.looseObject(headers) }
+}
+
+/** Whether an `Idempotency-Key` works: what happened outside of a transaction cannot be remembered in it. */
+function isAnsweredOnce({ method, transaction }: Route): boolean {
+  return method === 'POST' && transaction === 'one'
+}
+
+function errorResponses(route: Route): Record<string, object> {
   const codes = new Set<ErrorCode>(['VALIDATION_ERROR', 'UNAUTHORIZED', 'FORBIDDEN', 'RATE_LIMITED', 'INTERNAL'])
+  const { path, body, errors } = route
   if (path.includes('{')) codes.add('NOT_FOUND')
-  if (method === 'POST') codes.add('CONFLICT')
+  if (isAnsweredOnce(route)) codes.add('CONFLICT')
   if (body !== undefined) codes.add('PAYLOAD_TOO_LARGE')
   for (const code of errors) codes.add(code)
   return Object.fromEntries(

@@ -1,3 +1,4 @@
+import { isUtf8 } from 'node:buffer'
 import type { FastifyInstance, FastifyRequest } from 'fastify'
 import { ApiError } from '../errors.ts'
 
@@ -17,6 +18,8 @@ export function acceptJson(server: FastifyInstance): void {
     async (request: FastifyRequest, body: Buffer) => {
       bytesOf.set(request, body)
       if (body.length === 0) return undefined
+      // RFC 8259 §8.1: what is no UTF-8 would be stored as another text than was sent.
+      if (!isUtf8(body)) throw new ApiError('VALIDATION_ERROR', { message: 'The request body is not valid UTF-8.' })
       try {
         return JSON.parse(body.toString('utf8'))
       } catch (cause) {

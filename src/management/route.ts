@@ -1,4 +1,3 @@
-import type { IncomingHttpHeaders } from 'node:http'
 import { z } from 'zod'
 import type { OperatorPermission, Permission } from '../access/permissions.ts'
 import type { ErrorCode } from '../errors.ts'
@@ -24,10 +23,13 @@ export function defineRoute<
   Body extends StrictObject = EmptyObject,
   Result extends z.output<Answer> = z.output<Answer>,
   Held extends TransactionMode = Method extends 'GET' ? 'none' : 'one',
+  Headers extends z.ZodRawShape = Record<never, never>,
 >(
-  definition: RouteDefinition<Method, Path, Needed, Query, Body, Answer, Result, Held> & AuditDeclaration<Method>,
+  definition: RouteDefinition<Method, Path, Needed, Query, Body, Answer, Result, Held, Headers> &
+    AuditDeclaration<Method>,
 ): Route {
   const { method, path, permission, summary, tag, query, body, response, contentType, errors = [] } = definition
+  type Input = RouteInput<Path, Needed, Query, Body, Held, Headers>
   return {
     method,
     transaction: definition.transaction ?? (method === 'GET' ? 'none' : 'one'),
@@ -40,15 +42,14 @@ export function defineRoute<
     contentType: contentType ?? 'application/json',
     params: pathParameters(path),
     query: z.strictObject(query ?? {}),
+    headers: definition.headers ?? {},
     body,
     response,
     // The schemas above have parsed what arrives here, and authentication has judged by `permission`.
-    serve: (input) => definition.handler(input as RouteInput<Path, Needed, Query, Body, Held>),
+    serve: (input) => definition.handler(input as Input),
     // What arrives here is what `serve` was given, and gave.
     audit: (result, input) =>
-      definition.audit === undefined
-        ? []
-        : [definition.audit(result as Result, input as RouteInput<Path, Needed, Query, Body, Held>)].flat(),
+      definition.audit === undefined ? [] : [definition.audit(result as Result, input as Input)].flat(),
   }
 }
 
@@ -61,6 +62,7 @@ export interface RouteDefinition<
   Answer extends z.ZodType,
   Result extends z.output<Answer>,
   Held extends TransactionMode,
+  Headers extends z.ZodRawShape,
 > {
   method: Method
   /** As OpenAPI writes it, `/v1/gateway/groups/{group_id}`; each name in braces is a string in `params`. */
@@ -71,6 +73,8 @@ export interface RouteDefinition<
   /** The heading under which the API docs show the route. */
   tag: string
   query?: Query
+  /** Request headers of its own, by their names in lower case; the handler finds them in `received`. */
+  headers?: Headers
   /** Fields that it does not know are refused (contract §4). */
   body?: Body
   /** What is not declared here does not leave, whatever the handler returns. */
@@ -84,9 +88,12 @@ export interface RouteDefinition<
   /** Whether those who have called before may call while the database is away; the handler then has to do without it. */
   outlivesDatabase?: boolean
   /** May return more than the answer declares, for `audit`. */
-  handler(input: RouteInput<Path, Needed, Query, Body, Held>): Promise<Result>
+  handler(input: RouteInput<Path, Needed, Query, Body, Held, Headers>): Promise<Result>
   /** What the audit log tells of a write: one event or more, written in the same transaction (contract §15). */
-  audit?(result: Result, input: RouteInput<Path, Needed, Query, Body, Held>): AuditEvent | readonly AuditEvent[]
+  audit?(
+    result: Result,
+    input: RouteInput<Path, Needed, Query, Body, Held, Headers>,
+  ): AuditEvent | readonly AuditEvent[]
 }
 
 /** Only reads may do without `audit`. */
@@ -100,18 +107,19 @@ export type RouteInput<
   Query extends z.ZodRawShape,
   Body extends StrictObject,
   Held extends TransactionMode,
+  Headers extends z.ZodRawShape,
 > = {
   params: PathParameters<Path>
   query: z.output<z.ZodObject<Query>>
   body: z.output<Body>
-  received: Received
+  received: Received<z.output<z.ZodObject<Headers>>>
 } & (Needed extends OperatorPermission ? OperatorCaller : WorkspaceCaller) &
   (Held extends 'none' ? { queries: Queries } : { transaction: Transaction })
 
-/** The request as it came, for a route whose caller signs it. */
-export interface Received {
+/** The body as it came, for a route whose caller signs it, and the headers that the route declares. */
+export interface Received<Headers> {
   bytes: Buffer
-  headers: IncomingHttpHeaders
+  headers: Headers
 }
 
 /** A route whose types have done their work: what the listener serves and the OpenAPI document lists. */
@@ -127,6 +135,7 @@ export interface Route {
   contentType: string
   params: z.ZodType
   query: z.ZodType
+  headers: z.ZodRawShape
   body: z.ZodType | undefined
   response: z.ZodType
   serve(input: object): Promise<unknown>

@@ -1,6 +1,7 @@
 import { z } from 'zod'
 import type { Clock } from '../clock.ts'
 import { invalid, notFound } from '../errors.ts'
+import { isHeaderValue } from '../http1/headers.ts'
 import { newId } from '../id.ts'
 import type { ChangeLog } from '../storage/change-log.ts'
 import type { Queries, Transaction } from '../storage/database.ts'
@@ -10,14 +11,26 @@ import type { WorkspaceCaller } from './authentication.ts'
 import { defineRoute, type Route } from './route.ts'
 import { defaultTeam, findTeam, refuseOtherTeam } from './team-row.ts'
 import { Timestamp, timestamp } from './timestamp.ts'
+import { urlSegment } from './url-segment.ts'
 
 const SecretName = z
   .string()
   .max(100)
-  .regex(/^[\w.~-]+$/, 'Must be URL-safe: letters, digits and ._~-.')
+  .regex(new RegExp(`^${urlSegment}$`), 'Must be URL-safe: letters, digits and ._~-, and not dots alone.')
+
+/** All providers take it in a header. */
+const SecretValue = z
+  .string()
+  .min(1)
+  .max(65_536)
+  .refine(isHeaderValue, {
+    error:
+      'Must fit into a header, in which it is sent: leave out line feeds, also the one with which a file ends, other control characters, and what lies beyond U+00FF.',
+  })
+  .describe('Sent upstream in a header: one line.')
 
 const UpsertSecretRequest = z
-  .strictObject({ name: SecretName, value: z.string().min(1).max(65_536) })
+  .strictObject({ name: SecretName, value: SecretValue })
   .meta({ id: 'UpsertSecretRequestV1' })
 type UpsertSecretRequest = z.output<typeof UpsertSecretRequest>
 

@@ -5,7 +5,7 @@ import type { ChangeLog } from '../storage/change-log.ts'
 import type { Transaction } from '../storage/database.ts'
 import type { WorkspaceKeyRow } from '../storage/tables.ts'
 
-type Bounds = Pick<WorkspaceKeyRow, 'name' | 'team_id' | 'person_id' | 'model_ids' | 'environments'>
+type Bounds = Pick<WorkspaceKeyRow, 'name' | 'team_id' | 'person_id' | 'role_bound' | 'model_ids' | 'environments'>
 
 export interface NewWorkspaceKey extends Pick<WorkspaceKeyRow, 'workspace_id' | 'type'>, Partial<Bounds> {
   key: MintedKey
@@ -29,6 +29,7 @@ export async function insertWorkspaceKey(
     name: null,
     team_id: null,
     person_id: null,
+    role_bound: null,
     model_ids: null,
     environments: null,
     ...given,

@@ -9,7 +9,15 @@ import type { Queries, Transaction } from '../storage/database.ts'
 import type { WorkspaceKeyRow } from '../storage/tables.ts'
 import { auditedKey } from './audit-events.ts'
 import type { WorkspaceCaller } from './authentication.ts'
-import { CreateKeyRequest, KeyName, KeyType, personOf, refuseRise, refuseUnknownModels } from './new-workspace-key.ts'
+import {
+  CreateKeyRequest,
+  KeyName,
+  KeyType,
+  personOf,
+  refuseRise,
+  refuseUnknownModels,
+  roleBoundOf,
+} from './new-workspace-key.ts'
 import { owned } from './owned.ts'
 import { defineRoute, type Route } from './route.ts'
 import { findTeam } from './team-row.ts'
@@ -144,6 +152,7 @@ async function mintWorkspaceKey(
       workspace_id: caller.workspace.id,
       team_id: teamId,
       person_id: person?.id ?? null,
+      role_bound: person === null ? null : roleBoundOf(caller, person),
       model_ids: model_ids === null ? null : JSON.stringify(model_ids),
       environments: environments === null ? null : JSON.stringify(environments),
     },

@@ -68,6 +68,8 @@ export interface WorkspaceKeyRow {
   team_id: string | null
   /** Of a personal key, and of no other. */
   person_id: string | null
+  /** Of a personal key: what it may do at most, whatever its person's role becomes; null: all that the person may. */
+  role_bound: PersonRole | null
   type: WorkspaceKeyType
   name: string | null
   /** JSON lists of what it is narrowed to; null: to nothing. */
@@ -285,6 +287,7 @@ export interface AuditLogRow {
 export interface IdempotentAnswerRow {
   /** A hash of whose the key is, where it was used, and of the key itself. */
   id: string
+  /** Empty where it is sealed with the answer. */
   request_hash: string
   sealed_answer: string
   created_at: number

@@ -15,7 +15,7 @@ export type WorkerCalls = {
 }
 
 /** What a worker asks of the main process, which owns the counters and delivers what was recorded. */
-export type MainCalls = Pick<CounterStore, 'take' | 'settle' | 'release' | 'renew'> & {
+export type MainCalls = Pick<CounterStore, 'take' | 'settle' | 'abandon' | 'release' | 'renew'> & {
   shipped: (workspaceIds: readonly string[]) => Promise<void>
 }
 

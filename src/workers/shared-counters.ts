@@ -13,6 +13,7 @@ export function sharedCounters(main: MainChannel, { leaseMs }: { leaseMs: number
     leaseMs,
     take: (demand) => main.call('take', demand),
     settle: (hold, tokens) => main.call('settle', hold, tokens),
+    abandon: (hold, tokens) => main.call('abandon', hold, tokens),
     release: (hold) => main.call('release', hold),
     renew: (holds) => main.call('renew', holds).catch(() => undefined),
     seedDay: () => Promise.reject(new Error('A worker does not seed the counters.')),

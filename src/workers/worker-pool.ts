@@ -146,6 +146,7 @@ class ForkedWorkers implements WorkerPool {
     const channel = new Channel<WorkerCalls>(child, {
       take: (demand) => counters.take(demand),
       settle: (hold, tokens) => counters.settle(hold, tokens),
+      abandon: (hold, tokens) => counters.abandon(hold, tokens),
       release: (hold) => counters.release(hold),
       renew: (holds) => counters.renew(holds),
       shipped: async (workspaceIds) => {

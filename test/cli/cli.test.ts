@@ -24,6 +24,14 @@ describe('the tollgate command', () => {
   const login = (key: string) =>
     tollgate(['login', '--url', gateway.management, '--with-api-key'], { settings, input: `${key}\n` })
 
+  test('is a file that can be run as it is checked out', () => {
+    const root = join(import.meta.dirname, '../..')
+    const { bin } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'))
+    const command = join(root, bin.tollgate)
+    assert.equal(statSync(command).mode & 0o111, 0o111)
+    assert.match(readFileSync(command, 'utf8'), /^#!\/usr\/bin\/env node\n/)
+  })
+
   test('without a profile a command says how to get one', async () => {
     const { code, stderr } = await run('whoami')
     assert.equal(code, 1)
@@ -94,7 +102,20 @@ test('after `master-key rotate` stored secrets work, under another key', async (
   using folder = temporaryFolder()
   const dataDir = join(folder.path, 'data')
   await using upstream = await startMockUpstream()
+  const mint = async ({ management, workspaceKey }: Gateway, name = 'repeated') => {
+    const response = await fetch(`${management}/v1/api_keys`, {
+      method: 'POST',
+      headers: {
+        authorization: `Bearer ${workspaceKey}`,
+        'content-type': 'application/json',
+        'idempotency-key': 'one',
+      },
+      body: JSON.stringify({ type: 'WORKSPACE_INVOKE', name }),
+    })
+    return { status: response.status, body: await response.json() }
+  }
   let key = ''
+  let minted = {}
   {
     await using gateway = await startGateway({ dataDir })
     const secret = await gateway.manage<{ id: string }>('POST', '/v1/secrets', { name: 'upstream', value: 'sk-lab' })
@@ -103,6 +124,7 @@ test('after `master-key rotate` stored secrets work, under another key', async (
       targets: [{ provider: 'OPENAI_COMPATIBLE', base_url: upstream.baseUrl, target_model: 'm', secret_id: secret.id }],
     })
     key = (await gateway.customer({})).key
+    minted = await mint(gateway)
     const running = await tollgate(['master-key', 'rotate', '--data-dir', dataDir])
     assert.equal(running.code, 1, 'a running server keeps its key')
   }
@@ -120,4 +142,6 @@ test('after `master-key rotate` stored secrets work, under another key', async (
   const response = await gateway.infer(key, chat())
   assert.equal(response.status, 200)
   assert.equal(upstream.requests.at(-1)?.headers.authorization, 'Bearer sk-lab')
+  assert.deepEqual(await mint(gateway), minted)
+  assert.equal((await mint(gateway, 'other')).status, 409)
 })

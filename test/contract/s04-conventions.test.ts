@@ -55,6 +55,34 @@ describe('conventions of the management API', () => {
     assert.equal(status, 400)
   })
 
+  test('a text that would read back as another one is a 400 that names its place, wherever it stands', async () => {
+    const group = (external_entity_id: string, name: string) => ({
+      metadata: { external_entity_id, name },
+      models: [{ slug: 'org-1/a' }],
+      hierarchy: {},
+    })
+    for (const half of ['a\ud800', '\udc00', '\udc00\ud800', 'a\ud800b']) {
+      const { message } = await lab.invalid('metadata.external_entity_id', 'POST /v1/gateway/groups', group(half, 'a'))
+      assert.match(message, /well-formed Unicode/)
+      await lab.invalid('metadata.name', 'POST /v1/gateway/groups', group('halves', half))
+      await lab.invalid(`no ${half}`, 'POST /v1/gateway/groups', { ...group('halves', 'a'), [`no ${half}`]: 'a' })
+    }
+    const whole = 'a\u{1f600}\ufffd\u00fc'
+    const { id, metadata } = await lab.ok<Group>('POST /v1/gateway/groups', group(whole, whole))
+    assert.equal(metadata.external_entity_id, whole)
+    assert.deepEqual((await lab.ok<Group>(`GET /v1/gateway/groups/${id}`)).metadata, metadata)
+
+    const bytes = Buffer.from(JSON.stringify(group('a?', 'a')))
+    bytes[bytes.indexOf('?')] = 0xff
+    const response = await fetch(`${management.url}/v1/gateway/groups`, {
+      method: 'POST',
+      headers: { authorization: `Bearer ${lab.key}`, 'content-type': 'application/json' },
+      body: bytes,
+    })
+    assert.equal(response.status, 400)
+    assert.match(((await response.json()) as ErrorBody).message, /not valid UTF-8/)
+  })
+
   test('a body where none is taken is a 400 that names its field', async () => {
     await lab.invalid('force', 'DELETE /v1/secrets/none', { force: true })
   })

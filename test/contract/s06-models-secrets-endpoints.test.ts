@@ -134,7 +134,14 @@ describe('models, secrets and endpoints', () => {
         'http://[::ffff:169.254.169.254]/v1',
         'http://[::ffff:a9fe:a9fe]/v1',
         'http://[::169.254.169.254]/v1',
+        'http://[::ffff:0:169.254.169.254]/v1',
+        'http://[::ffff:0:100.100.100.200]/v1',
         'http://[64:ff9b::169.254.169.254]/v1',
+        'http://[64:ff9b:1::169.254.169.254]/v1',
+        'http://[64:ff9b:1:2:3:4:169.254.169.254]/v1',
+        'http://[64:ff9b:1:a9fe:a9:fe00::]/v1',
+        'http://[64:ff9b:1:2a9:fe:a9fe::]/v1',
+        'http://[64:ff9b:1:2:a9:fea9:fe00:0]/v1',
         'http://[2002:a9fe:a9fe::]/v1',
         'http://[fd00:ec2::254]/v1',
         'http://100.100.100.200/v1',
@@ -145,6 +152,19 @@ describe('models, secrets and endpoints', () => {
         'http://metadata/v1',
       ]
       for (const url of refused) await refusedUrl(url)
+      for (const base_url of [
+        'http://[::ffff:0:10.0.0.1]/v1',
+        'http://[64:ff9b::10.0.0.1]/v1',
+        'http://[64:ff9b:1::10.0.0.1]/v1',
+        'http://[64:ff9b:1:a00:0:100::]/v1',
+        'http://[2001:db8::169.254.169.254]/v1',
+      ]) {
+        const { id } = await lab.ok<Model>('POST /v1/models', {
+          name: 'translated',
+          environments: [{ name: 'production', base_url }],
+        })
+        await lab.ok(`DELETE /v1/models/${id}`)
+      }
     })
 
     test('PATCH changes what it names and nothing else', async () => {
@@ -243,12 +263,29 @@ describe('models, secrets and endpoints', () => {
       await lab.refused(404, 'DELETE /v1/secrets/short-lived')
     })
 
-    test('a name is URL-safe, a value not empty', async () => {
-      for (const name of ['', 'a b', 'a/b', 'ä', 'x'.repeat(101)]) {
+    test('a name is URL-safe, so that DELETE can name it, a value not empty', async () => {
+      for (const name of ['', 'a b', 'a/b', 'ä', '.', '..', 'x'.repeat(101)]) {
         await lab.invalid('name', 'POST /v1/secrets', { name, value: 'x' })
       }
       await lab.invalid('value', 'POST /v1/secrets', { name: 'a', value: '' })
       await lab.invalid('value', 'POST /v1/secrets', { name: 'a' })
+      for (const name of ['.env', 'a..b', '~']) {
+        await lab.ok('POST /v1/secrets', { name, value: 'x' })
+        await lab.ok(`DELETE /v1/secrets/${name}`)
+      }
+    })
+
+    test('a value is one that a header can carry: others are a 400 that says what to leave out', async () => {
+      const { id } = await lab.ok<{ id: string }>('POST /v1/teams', { name: 'sends' })
+      for (const value of ['sk-1\n', 'sk-1\r\n', 'sk\n1', 'sk\u00001', 'sk\u007f', 'sk-1\u2028', 'sk-ключ']) {
+        for (const path of ['/v1/secrets', `/v1/teams/${id}/secrets`]) {
+          const { details = [] } = await lab.invalid('value', `POST ${path}`, { name: 'a', value })
+          assert.match(String(details[0]?.message), /leave out line feeds/)
+        }
+      }
+      for (const value of ['{"type": "service_account"}', ' sk-1\t', 'clé', 'x'.repeat(65_536)]) {
+        await lab.ok('POST /v1/secrets', { name: 'sent', value })
+      }
     })
   })
 

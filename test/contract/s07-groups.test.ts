@@ -56,6 +56,7 @@ describe('groups', () => {
   const child = (parent: Group, models: object[] = [{ slug }]) =>
     create({ models, hierarchy: { parent_group_id: parent.id } })
   const read = (group: Group) => lab.ok<Group>(`GET ${path}/${group.id}`)
+  const slugs = (count: number) => Array.from({ length: count }, (_, index) => ({ slug: `org-1/${index}` }))
 
   test('a group is read back as it was created, with what is enforced beside it', async () => {
     const minute = { type: 'TOKEN', unit: 'MINUTE', threshold: 1_000_000 }
@@ -139,6 +140,46 @@ describe('groups', () => {
       ['hierarchy.parent_group_id', body({ hierarchy: { parent_group_id: 7 } })],
     ]
     for (const [place, request] of refused) await lab.invalid(place, `POST ${path}`, request)
+  })
+
+  test('a group or user has at most 1000 models, and the document says so', async () => {
+    const users = '/v1/gateway/users'
+    const group = await create({ models: slugs(1_000) })
+    assert.equal(group.models.length, 1_000)
+    assert.deepEqual(await read(group), group)
+    await lab.ok(`PATCH ${path}/${group.id}`, { models: slugs(1_000) })
+    await lab.ok(`POST ${users}`, { customer_id: 'many models', models: slugs(1_000) })
+
+    const refused: [string, object][] = [
+      [`POST ${path}`, body({ models: slugs(1_001) })],
+      [`PATCH ${path}/${group.id}`, { models: slugs(1_001) }],
+      [`POST ${users}`, { customer_id: 'many models', models: slugs(1_001) }],
+    ]
+    for (const [request, given] of refused) {
+      const error = await lab.invalid('models', request, given)
+      assert.equal(error.message, 'models: There may be at most 1000 models.')
+    }
+    const { schemas } = management.schemas.document.components
+    for (const name of ['CreateGroupRequestV1', 'UpsertFederatedUserRequestV1']) {
+      assert.equal(schemas[name]?.properties?.['models']?.maxItems, 1_000, name)
+    }
+    const changed = schemas['UpdateGroupRequestV1']?.properties?.['models']
+    assert.equal(changed?.anyOf?.find(({ type }) => type === 'array')?.maxItems, 1_000)
+  })
+
+  test('a group that got more models before there was a bound is shown whole, and can be renamed', async () => {
+    const group = await create({ metadata: { external_entity_id: 'early' } })
+    await management.database.queries
+      .updateTable('groups')
+      .set({ models: JSON.stringify(slugs(1_001).map((model) => ({ ...model, rate_limits: [], usage_limits: [] }))) })
+      .where('id', '=', group.id)
+      .execute()
+    assert.equal((await read(group)).effective_models.length, 1_001)
+    const listed = await lab.ok<Page<Group>>(`GET ${path}?external_entity_id=early`)
+    assert.equal(listed.items[0]?.models.length, 1_001)
+    assert.equal((await lab.ok<Group>(`GET /v1/gateway/users/${group.id}`)).models.length, 1_001)
+    const renamed = await lab.ok<Group>(`PATCH ${path}/${group.id}`, { metadata: { name: 'renamed' } })
+    assert.equal(renamed.models.length, 1_001)
   })
 
   test('there may be one limit for each type and unit, of either kind', async () => {

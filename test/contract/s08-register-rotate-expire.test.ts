@@ -58,6 +58,8 @@ describe('keys that are registered, rotated and expire', () => {
     const refused = await register(randomBytes(30).toString('hex'))
     assert.equal(refused.status, 400)
     assert.equal(refused.body.message, 'Must configure a public key before registering API keys')
+    const unsigned = await post(`${keys()}/register`, JSON.stringify({ key: randomBytes(30).toString('hex') }))
+    assert.deepEqual([unsigned.status, unsigned.body], [400, refused.body])
   })
 
   describe('with a public key', () => {

@@ -104,6 +104,28 @@ describe('people', () => {
     await hers.refused(401, 'GET /v1/models')
   })
 
+  test('a key that an admin minted for somebody else does not rise above an admin, nor do the keys that it mints', async () => {
+    lab = await management.lab()
+    const bob = await invite(lab, 'bob@example.com', 'member')
+    const admin = await invite(lab, 'admin@example.com', 'admin')
+    const ofAdmin = await mint(lab, { type: 'PERSONAL', user_id: admin.id })
+    const seen = await mint(ofAdmin, { type: 'PERSONAL', user_id: bob.id })
+    await seen.refused(403, 'POST /v1/teams', { name: 'early' })
+
+    await lab.ok(`PATCH /v1/users/${bob.id}`, { role: 'owner' })
+    await seen.ok('POST /v1/teams', { name: 'as-an-admin' })
+    const next = await mint(seen, { type: 'PERSONAL' })
+    for (const key of [seen, next]) {
+      await key.refused(403, 'POST /v1/api_keys', { type: 'WORKSPACE_MANAGE_ALL' })
+      await key.refused(403, `PATCH /v1/users/${admin.id}`, { role: 'owner' })
+    }
+    const ofOwner = await mint(lab, { type: 'PERSONAL', user_id: bob.id })
+    await ofOwner.ok('POST /v1/api_keys', { type: 'WORKSPACE_MANAGE_ALL' })
+
+    await lab.ok(`PATCH /v1/users/${bob.id}`, { role: 'member' })
+    for (const key of [seen, next, ofOwner]) await key.refused(403, 'POST /v1/teams', { name: 'late' })
+  })
+
   test('owners are made and unmade by owners alone', async () => {
     lab = await management.lab()
     const owner = await invite(lab, 'owner@example.com', 'owner')

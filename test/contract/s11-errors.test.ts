@@ -60,7 +60,28 @@ describe('inference errors', () => {
     ['hides its model behind an escape', `{"model":"${defaultSlug}","mod\\u0065l":"other/x"}`, 'model'],
     ['has metadata that is no object', `{"model":"${defaultSlug}","metadata":"x"}`, 'metadata'],
     ['has metadata over 16 KiB', JSON.stringify(chat({ metadata: { x: 'y'.repeat(16_400) } })), 'metadata'],
+    ['has a stream of 1', JSON.stringify(chat({ stream: 1 })), 'stream'],
+    ['has a stream of "true"', JSON.stringify(chat({ stream: 'true' })), 'stream'],
+    ['has a stream of "on"', JSON.stringify(chat({ stream: 'on' })), 'stream'],
+    ['has a stream that is a list', JSON.stringify(chat({ stream: [true] })), 'stream'],
+    ['has stream options that are no object', JSON.stringify(chat({ stream_options: 'usage' })), 'stream_options'],
+    [
+      'asks for usage with a 1',
+      JSON.stringify(chat({ stream_options: { include_usage: 1 } })),
+      'stream_options.include_usage',
+    ],
+    [
+      'asks for usage in two letter cases',
+      JSON.stringify(chat({ stream: true, stream_options: { include_usage: true, include_Usage: false } })),
+      'stream_options.include_usage',
+    ],
+    [
+      'asks for usage twice',
+      `{"model":"${defaultSlug}","stream":true,"stream_options":{"include_usage":true,"include_usage":false}}`,
+      'stream_options.include_usage',
+    ],
     ['is nested too deeply', `{"model":"${defaultSlug}","x":${'['.repeat(2_000)}${']'.repeat(2_000)}}`, null],
+    ['has more than 1,000 members', `{"model":"${defaultSlug}",${'"é":1,'.repeat(1_000)}"messages":[]}`, null],
     ['has a control character in a string', `{"model":"${defaultSlug}","x":"\u0000"}`, null],
   ]
   for (const [name, body, param] of malformed) {
@@ -76,9 +97,11 @@ describe('inference errors', () => {
   }
 
   test('a compressed request body is 400', async () => {
-    const response = await gateway.infer(customer.key, chat(), { headers: { 'content-encoding': 'gzip' } })
-    assert.equal(response.status, 400)
-    await errorOf(response)
+    for (const encoding of ['gzip', 'identity, br', '']) {
+      const response = await gateway.infer(customer.key, chat(), { headers: { 'content-encoding': encoding } })
+      assert.equal(response.status, 400)
+      await errorOf(response)
+    }
   })
 
   test('a request body over the limit is 413, declared or not', async () => {
@@ -163,6 +186,22 @@ describe('inference errors', () => {
       messages.add(error.message.replace(model, '…'))
     }
     assert.equal(messages.size, 1)
+  })
+
+  test('a slug as long as any can be is served, and the answer to a longer one repeats its beginning only', async () => {
+    const longest = `acme/${'x'.repeat(250)}`
+    await gateway.publish(longest, upstream.baseUrl)
+    await assert.rejects(gateway.publish(`${longest}x`, upstream.baseUrl), /400/)
+    upstream.script({})
+    const workspaceKey = gateway.workspaceKey
+    assert.equal((await gateway.infer(workspaceKey, chat({ model: longest }))).status, 200)
+    for (const model of [`${longest}x`, `${longest}${'\u0001'.repeat(9_000)}`]) {
+      const response = await gateway.infer(workspaceKey, chat({ model }))
+      assert.equal(response.status, 404)
+      const { code, message } = await errorOf(response)
+      assert.equal(code, 'model_not_found')
+      assert.equal(message, `The model '${longest}…' does not exist or you do not have access to it.`)
+    }
   })
 
   test('an unknown path is 404 and a wrong method 405', async () => {

@@ -63,6 +63,16 @@ describe('forwarding', () => {
     assert.equal(headers['proxy-authorization'], undefined)
   })
 
+  test('takes a body that is said not to be encoded, and does not pass on that word', async () => {
+    upstream.script({})
+    for (const encoding of ['identity', 'Identity', 'identity, identity']) {
+      const response = await gateway.infer(customer.key, chat(), { headers: { 'content-encoding': encoding } })
+      assert.equal(response.status, 200)
+      await response.text()
+      assert.equal(lastRequest().headers['content-encoding'], undefined)
+    }
+  })
+
   test("keeps upstream's cookies, server name and credentials from the client", async () => {
     upstream.script({
       headers: {
@@ -110,6 +120,27 @@ describe('forwarding', () => {
     assert.deepEqual(lastRequest().body['stream_options'], { include_usage: true })
     await (await gateway.infer(customer.key, chat({ stream: false }))).text()
     assert.equal(lastRequest().body['stream_options'], undefined)
+  })
+
+  test('asks for the usage of a stream without another change, whatever stream_options the client gave', async () => {
+    upstream.script({})
+    for (const [given, sent] of [
+      [' null', ' {"include_usage":true}'],
+      ['{ }', '{ "include_usage":true}'],
+      ['{"seed": 12345678901234567890 }', '{"seed": 12345678901234567890 ,"include_usage":true}'],
+      ['{ "include_usage" : null, "x":1.0}', '{ "include_usage" : true, "x":1.0}'],
+      ['{"include_usage":false}', '{"include_usage":true}'],
+      ['{"include_usage":true }', '{"include_usage":true }'],
+    ] as const) {
+      const body = `{"stream_options":${given},"model":"${defaultSlug}","stream":true,"messages":[{"role":"user","content":"Hi"}]}`
+      const text = await (await gateway.infer(customer.key, body)).text()
+      const expected = body.replace(given, sent).replace(defaultSlug, 'secret-upstream-name')
+      assert.equal(lastRequest().bytes.toString(), expected)
+      assert.equal(/"usage":\s*\{/.test(text), given === sent, `${given}: ${text}`)
+    }
+    const unstreamed = `{"model":"${defaultSlug}","messages":[{"role":"user","content":"Hi"}],"stream":null,"stream_options":{"include_usage":false}}`
+    await gateway.infer(customer.key, unstreamed)
+    assert.equal(lastRequest().bytes.toString(), unstreamed.replace(defaultSlug, 'secret-upstream-name'))
   })
 
   test('takes the next target when one is unreachable, answers 429 or 5xx, and the answer of the first that serves', async () => {

@@ -116,6 +116,67 @@ describe('enforcement', () => {
     assert.equal((await gateway.infer(key, chat({ max_tokens: 50 }))).status, 200)
   })
 
+  test('the declared maximum is reserved for every choice of every prompt of a request', async () => {
+    const tokenIds = [101, 2023, 102]
+    for (const [body, estimate, output] of [
+      [{ prompt: 'abcdef' }, 2, 50],
+      [{ prompt: ['abcdef'], n: 2 }, 3, 100],
+      [{ prompt: Array(100).fill('a, b') }, 176, 5_000],
+      [{ prompt: Array(100).fill('a, b'), n: 2, best_of: 3 }, 176, 15_000],
+      [{ prompt: Array(100).fill('a, b'), n: 2, best_of: null }, 176, 10_000],
+      [{ prompt: tokenIds }, 3, 50],
+      [{ prompt: tokenIds, best_of: 4 }, 3, 200],
+      [{ prompt: [tokenIds, tokenIds, [7]] }, 7, 150],
+      [{ prompt: [] }, 1, 50],
+    ] as const) {
+      const { key } = await gateway.customer({ limits: [{ type: 'TOKEN', unit: 'MINUTE', threshold: 100_000 }] })
+      const response = await gateway.infer(
+        key,
+        { model: defaultSlug, max_tokens: 50, ...body },
+        { path: '/v1/completions' },
+      )
+      await response.text()
+      const remaining = Number(response.headers.get('x-ratelimit-remaining-tokens'))
+      assert.equal(100_000 - remaining, estimate + output, JSON.stringify(body))
+    }
+  })
+
+  test('a maximum beyond all counting is refused by a token limit, and passed on where there is none', async () => {
+    const most = Number.MAX_SAFE_INTEGER
+    const limits = [{ type: 'TOKEN', unit: 'MINUTE', threshold: 1_000_000_000 }] as const
+    const limited = await gateway.customer({ limits: [...limits] })
+    const unlimited = await gateway.customer({})
+    for (const body of [
+      { prompt: 'a', max_tokens: most },
+      { prompt: 'a', max_tokens: most, n: most, best_of: most },
+      { prompt: ['a', 'b'], max_tokens: most, n: most },
+      { prompt: ['a', 'b'], max_tokens: 2e300, best_of: 2e300 },
+      { prompt: ['a', 'b'], max_tokens: 1, n: most },
+    ]) {
+      const infer = (key: string) => gateway.infer(key, { model: defaultSlug, ...body }, { path: '/v1/completions' })
+      const error = await refusal(await infer(limited.key))
+      assert.equal(error.type, 'tokens')
+      // Upstream may well refuse it; the gateway does not.
+      const seen = upstream.requests.length
+      const passedOn = await infer(unlimited.key)
+      await passedOn.text()
+      assert.notEqual(passedOn.status, 500)
+      assert.equal(upstream.requests.length, seen + 1)
+    }
+  })
+
+  test('a count that is no number, which a lenient server would read as one, is 400', async () => {
+    const { key } = await gateway.customer({})
+    for (const name of ['max_tokens', 'max_completion_tokens', 'n', 'best_of']) {
+      for (const count of ['1000', true, [5]]) {
+        const response = await gateway.infer(key, chat({ [name]: count }))
+        assert.equal(response.status, 400)
+        const { error } = (await response.json()) as { error: { param: string } }
+        assert.equal(error.param, name)
+      }
+    }
+  })
+
   test('a small token limit admits a request that declares no maximum', async () => {
     const { key } = await gateway.customer({ limits: [{ type: 'TOKEN', unit: 'MINUTE', threshold: 100 }] })
     assert.equal((await gateway.infer(key, chat())).status, 200)

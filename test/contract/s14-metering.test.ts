@@ -128,6 +128,38 @@ describe('metering', () => {
     })
   }
 
+  test('a very long prompt whose upstream gives no usage is not tokenized: a token for every four bytes', async () => {
+    upstream.script({ usage: 'never' })
+    const messages = [{ role: 'user', content: '漢字'.repeat(200_000) }]
+    await (await gateway.infer(customer.key, chat({ messages }))).text()
+    const event = await onlyEvent()
+    assert.equal(event.usageSource, 'estimated')
+    assert.equal(event.tokens.inputTokens, Math.ceil(Buffer.byteLength(JSON.stringify(messages)) / 4))
+  })
+
+  test('more tokens than a count can be, reported by upstream, are estimated like none, and harm nobody', async () => {
+    const text = 'The river runs past the mill.'
+    const limited = await gateway.customer({
+      limits: [{ type: 'TOKEN', unit: 'DAY', threshold: 1_000_000 }],
+    })
+    for (const stream of [false, true]) {
+      upstream.script({ text, promptTokens: Number.MAX_SAFE_INTEGER, completionTokens: Number.MAX_SAFE_INTEGER })
+      const response = await gateway.infer(limited.key, chat({ stream }))
+      assert.equal(response.status, 200)
+      await response.text()
+    }
+    const found = await until(async () => {
+      const recorded = await recordedEvents(gateway, limited.prefix)
+      return recorded.length === 2 && recorded
+    })
+    for (const { usageSource, tokens } of found) {
+      assert.equal(usageSource, 'estimated')
+      assert.equal(tokens.outputTokens, await countTokens(text))
+    }
+    upstream.script({})
+    assert.equal((await gateway.infer(limited.key, chat())).status, 200)
+  })
+
   test('an error inside a 200, with nothing beside it, was not served: the client gets an error, and nothing is billed', async () => {
     upstream.script({ text: 'one two', trouble: { kind: 'error-frame', afterChunks: 0, message: 'out of memory' } })
     const text = await (await gateway.infer(customer.key, chat({ stream: true }))).text()

@@ -13,7 +13,9 @@ describe("the labs' own domains", () => {
 
   before(async () => {
     upstream = await startMockUpstream()
-    gateway = await startGateway()
+    gateway = await startGateway({
+      settings: { TOLLGATE_RESERVED_HOSTNAMES: 'gateway.example.com, Other.example.com' },
+    })
     await gateway.publish(defaultSlug, upstream.baseUrl)
     customer = await gateway.customer({})
     const workspace = await gateway.manage<{ api_key: string }>('POST', '/v1/operator/workspaces', {
@@ -52,6 +54,19 @@ describe("the labs' own domains", () => {
     assert.equal(await statusUnder('elsewhere.example.com', stranger), 200)
     await gateway.manage('DELETE', `/v1/gateway/domains/${id}`)
     assert.equal(await statusUnder('api.acme-lab.com', stranger), 200)
+  })
+
+  test('a hostname that the operator has reserved is claimed by nobody', async () => {
+    for (const hostname of ['gateway.example.com', 'OTHER.example.com']) {
+      const response = await fetch(`${gateway.management}/v1/gateway/domains`, {
+        method: 'POST',
+        headers: { authorization: `Api-Key ${gateway.workspaceKey}`, 'content-type': 'application/json' },
+        body: JSON.stringify({ hostname }),
+      })
+      assert.equal(response.status, 400)
+      assert.match(await response.text(), /belongs to the installation/)
+      assert.equal(await statusUnder(hostname, stranger), 200)
+    }
   })
 
   test('the host of an absolute URL counts, whatever the header says', async () => {

@@ -75,6 +75,43 @@ describe('the OpenAPI document', () => {
     }
   })
 
+  test('declares an Idempotency-Key for every POST but the one that does not know it', () => {
+    const posts = operations(management).filter(({ method }) => method === 'POST')
+    const takesNone = posts.filter(({ path }) => header(path, 'idempotency-key') === undefined)
+    assert.deepEqual(
+      takesNone.map(({ path }) => path),
+      ['/v1/gateway/webhooks/{webhook_id}/test'],
+    )
+    assert.equal(header('/v1/secrets', 'idempotency-key')?.required, false)
+    assert.equal(ours.paths['/v1/gateway/webhooks/{webhook_id}/test']?.['post']?.responses['409'], undefined)
+  })
+
+  test('declares the signature of a registered key as a header that has to be there', () => {
+    const path = '/v1/gateway/groups/{group_id}/api_keys/register'
+    const { required, schema } = header(path, 'x-baseten-signature') ?? {}
+    assert.deepEqual([required, schema?.type], [true, 'string'])
+    assert.ok(header(path, 'idempotency-key'))
+  })
+
+  test('names a security scheme by which generated clients send what is accepted', async () => {
+    const { name = '', scheme } = securityOf('/v1/models')
+    assert.deepEqual([name, scheme?.type, scheme?.scheme], ['key', 'http', 'bearer'])
+    const { key } = await management.lab()
+    const { status } = await fetch(`${management.url}/v1/models`, { headers: { authorization: `Bearer ${key}` } })
+    assert.equal(status, 200)
+  })
+
+  function header(path: string, name: string) {
+    return ours.paths[path]?.['post']?.parameters?.find(
+      (parameter) => parameter.in === 'header' && parameter.name === name,
+    )
+  }
+
+  function securityOf(path: string) {
+    const [name] = Object.keys(ours.paths[path]?.['get']?.security?.[0] ?? {})
+    return { name, scheme: name === undefined ? undefined : ours.components.securitySchemes[name] }
+  }
+
   /** Fails unless `mine` has every property, type, enum value and required field of `theirs`. */
   function assertFits(mineGiven: Schema | undefined, theirsGiven: Schema | undefined, where: string): void {
     const mine = resolve(mineGiven, ours)

@@ -179,22 +179,22 @@ test('ten thousand calls with a workspace key between two events keep neither fr
   await until(() => receiver.posts.flatMap(({ events }) => events).length === 2)
 })
 
-test('a webhook gets what is recorded from its creation on, and nothing from before', async () => {
+test('a webhook gets all that the record gets after its creation, whatever the clocks of the nodes say, and nothing from before', async () => {
   using folder = temporaryFolder()
   const clock = new ManualClock()
   await using receiver = await startReceiver()
   await using installation = await openInstallation({ folder: folder.path, clock })
-  const created_at = clock.now()
-  await installation.addWebhook({ url: receiver.url, created_at })
+  await installation.record(sampleEvents(2, { recordedAtMs: clock.now() }))
+  await installation.addWebhook({ url: receiver.url, position: 2, created_at: clock.now() })
   await installation.record([
-    ...sampleEvents(2, { recordedAtMs: created_at - 1 }),
-    sampleEvent({ recordedAtMs: created_at }),
-    sampleEvent({ recordedAtMs: created_at - 1 }),
+    ...sampleEvents(2, { recordedAtMs: clock.now() - 20_000 }),
+    sampleEvent({ recordedAtMs: clock.now() }),
+    sampleEvent({ recordedAtMs: clock.now() - 60_000 }),
   ])
   await until(() => receiver.posts.length === 1)
   assert.deepEqual(
     receiver.posts[0]?.events.map(({ sequence }) => sequence),
-    [3, 4],
+    [3, 4, 5, 6],
   )
 })
 

@@ -81,6 +81,8 @@ test('https to a link-local or metadata address is refused, by address and by an
     'fe80::1',
     'fd00:ec2::254',
     '::ffff:169.254.169.254',
+    '::ffff:0:169.254.169.254',
+    '64:ff9b:1::169.254.169.254',
   ]
   for (const address of forbidden) {
     const host = isIP(address) === 6 ? `[${address}]` : address

@@ -1,4 +1,6 @@
 import assert from 'node:assert/strict'
+import { createServer } from 'node:http'
+import type { AddressInfo } from 'node:net'
 import { after, before, beforeEach, describe, test } from 'node:test'
 import { countTokens } from '../../src/inference/token-count.ts'
 import { type Customer, chat, defaultSlug, type Gateway, startGateway } from '../support/gateway.ts'
@@ -99,4 +101,57 @@ describe('an abandoned or cut stream is never billed nothing while upstream work
       })
     })
   }
+
+  const wordForms: [name: string, path: string, frame: (word: string) => object][] = [
+    ['text', '/v1/chat/completions', (word) => chunk({ content: word })],
+    ['a legacy function call', '/v1/chat/completions', (word) => chunk({ function_call: { arguments: word } })],
+    ['a custom tool', '/v1/chat/completions', (word) => chunk({ tool_calls: [{ index: 0, custom: { input: word } }] })],
+    ['spoken words', '/v1/chat/completions', (word) => chunk({ audio: { transcript: word } })],
+    ['a form that nobody knows yet', '/v1/chat/completions', (word) => chunk({ hologram: [{ caption: word }] })],
+    [
+      'an image',
+      '/v1/responses',
+      (word) => ({ type: 'response.x.partial_image', partial_image_b64: word.repeat(999) }),
+    ],
+  ]
+  for (const [name, path, frame] of wordForms) {
+    test(`a stream of ${name} whose client leaves before the usage is told is billed and counted`, async () => {
+      await using server = await startStreaming(['one', 'two', 'three'].map(frame))
+      const slug = `acme/${name.replaceAll(' ', '-')}`
+      await gateway.publish(slug, server.baseUrl)
+      customer = await gateway.customer({ slug, limits: [{ type: 'REQUEST', unit: 'DAY', threshold: 1 }] })
+      const body = { model: slug, stream: true, messages: [], input: '' }
+      await readAndLeave(body, { path, bytes: server.bytes })
+      const event = await firstEvent()
+      assert.equal(event.outcome, 'client_closed')
+      assert.equal(event.usageSource, 'estimated')
+      assert.ok(
+        event.tokens.outputTokens >= 1 && event.tokens.outputTokens < 200,
+        `${event.tokens.outputTokens} tokens`,
+      )
+      assert.equal((await gateway.infer(customer.key, body, { path })).status, 429)
+    })
+  }
 })
+
+function chunk(delta: object): object {
+  return { object: 'chat.completion.chunk', model: 'm', choices: [{ index: 0, delta, finish_reason: null }] }
+}
+
+/** An upstream that answers with these events, and then with nothing more. */
+async function startStreaming(
+  events: readonly object[],
+): Promise<AsyncDisposable & { baseUrl: string; bytes: number }> {
+  const frames = events.map((event) => `data: ${JSON.stringify(event)}\n\n`).join('')
+  const server = createServer((request, response) => {
+    request.resume()
+    response.writeHead(200, { 'content-type': 'text/event-stream' }).write(frames)
+  })
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+  const { port } = server.address() as AddressInfo
+  const close = async () => {
+    server.closeAllConnections()
+    server.close()
+  }
+  return { baseUrl: `http://127.0.0.1:${port}/v1`, bytes: frames.length, [Symbol.asyncDispose]: close }
+}

@@ -18,9 +18,17 @@ test('a prompt is estimated at a token for every four bytes of its members', () 
   )
 })
 
+test('a prompt of token ids has as many tokens, however they are written', () => {
+  assert.equal(estimate(Array(100).fill(1)), 100)
+  assert.equal(estimate(Array(100).fill(199_999)), 100)
+  assert.equal(estimate([Array(30).fill(7), Array(70).fill(70_000)]), 100)
+  const spaced = Buffer.from(JSON.stringify([1, 2, 3], null, 8))
+  assert.equal(estimatePromptTokens(spaced, [{ start: 0, end: spaced.length }]), 3)
+})
+
 test('an empty or missing prompt is estimated at one token', () => {
   assert.equal(estimatePromptTokens(Buffer.from('{}'), []), 1)
-  assert.equal(estimate(''), 1)
+  for (const empty of ['', [], null]) assert.equal(estimate(empty), 1)
 })
 
 test('a payload in base64 counts as a flat figure, however it is wrapped', () => {

@@ -1,9 +1,11 @@
 import assert from 'node:assert/strict'
+import { EventEmitter } from 'node:events'
 import { test } from 'node:test'
 import fc from 'fast-check'
 import { countTokens as countWhole, encode } from 'gpt-tokenizer/encoding/o200k_base'
 import { systemClock } from '../../src/clock.ts'
-import { countTokens } from '../../src/inference/token-count.ts'
+import { textSample } from '../../src/inference/text-sample.ts'
+import { countTokens, TokenCounter } from '../../src/inference/token-count.ts'
 import { pieces } from '../../src/inference/token-pieces.ts'
 
 const prose = 'The quick brown fox, 42 years old, jumps over the lazy dog.\n\nDoes it? Of course it does!  '
@@ -54,6 +56,74 @@ test('counts asked for at once come back to who asked', async () => {
     texts.map((text) => countWhole(text)),
   )
 })
+
+test('of a text of any length the thread gets 64 KiB, from its beginning, middle and end, and the whole is counted by them', async () => {
+  const thread = new RecordingThread()
+  const counter = new TokenCounter({ startThread: () => thread })
+  for (const unit of ['one two ', '漢字', '😀', 'é'] as const) {
+    const text = unit.repeat(500_000)
+    const counting = counter.count(text)
+    const { sample = '', answer } = thread.last()
+    assert.ok(Buffer.byteLength(sample) <= 64 * 1024 + 10, `${Buffer.byteLength(sample)} bytes`)
+    assert.ok(Buffer.byteLength(sample) > 63 * 1024)
+    answer(1_000)
+    assert.equal(await counting, Math.round((1_000 * Buffer.byteLength(text)) / Buffer.byteLength(sample)))
+  }
+  const parts = ['begin ', 'middle ', 'end '].map((word) => word.repeat(100_000))
+  const { sample } = textSample(parts.join(''))
+  for (const part of [/^begin /, /middle middle/, / end $/]) assert.match(sample, part)
+})
+
+test('where much waits for the thread, the plain estimate comes without it', async () => {
+  const thread = new RecordingThread()
+  const counter = new TokenCounter({ startThread: () => thread, waitingBytesMax: 1_000 })
+  const waiting = counter.count('a'.repeat(900))
+  assert.equal(await counter.count('漢'.repeat(100)), 75)
+  assert.equal(thread.asked.length, 1)
+  const fits = counter.count('b'.repeat(100))
+  assert.equal(thread.asked.length, 2)
+  thread.asked[0]?.answer(17)
+  assert.equal(await waiting, 17)
+  const next = counter.count('c'.repeat(900))
+  thread.asked[1]?.answer(18)
+  thread.asked[2]?.answer(19)
+  assert.deepEqual(await Promise.all([fits, next]), [18, 19])
+})
+
+test('a thread that ends leaves those who waited the plain estimate, and the next text has another thread', async () => {
+  const threads: RecordingThread[] = []
+  const startThread = () => {
+    const thread = new RecordingThread()
+    threads.push(thread)
+    return thread
+  }
+  const counter = new TokenCounter({ startThread, waitingBytesMax: 100 })
+  const left = [counter.count('a'.repeat(40)), counter.count('b'.repeat(60))]
+  threads[0]?.emit('error', new Error('out of memory'))
+  threads[0]?.emit('exit', 1)
+  assert.deepEqual(await Promise.all(left), [10, 15])
+  const counting = counter.count('c'.repeat(100))
+  threads[1]?.last().answer(7)
+  assert.equal(await counting, 7)
+})
+
+/** A thread that answers when the test says so. */
+class RecordingThread extends EventEmitter {
+  readonly asked: { sample: string; answer: (tokens: number) => void }[] = []
+
+  postMessage(sample: string): void {
+    this.asked.push({ sample, answer: (tokens) => this.emit('message', tokens) })
+  }
+
+  last(): RecordingThread['asked'][number] {
+    const last = this.asked.at(-1)
+    assert.ok(last !== undefined)
+    return last
+  }
+
+  ref(): void {}
+  unref(): void {}
+}
 
 test('the pieces of a text are the text, none of them with a long run', () => {
   const run = fc.string({ unit: 'binary', maxLength: 400 })

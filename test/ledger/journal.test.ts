@@ -8,6 +8,7 @@ import { eventOfText, eventText } from '../../src/ledger/event-text.ts'
 import { type Journal, JournalError, openJournal } from '../../src/ledger/journal.ts'
 import { readStretch } from '../../src/ledger/journal-stretch.ts'
 import { openLog } from '../../src/log.ts'
+import { tokensMax } from '../../src/token-bounds.ts'
 import { waitsForDisk } from './disk-waits.ts'
 import { takeTexts, textsIn } from './journal-texts.ts'
 import { quiet } from './quiet-parts.ts'
@@ -124,7 +125,7 @@ test('an event whose token counts are no counts is refused alone', async () => {
   using folder = temporaryFolder()
   await using journal = openJournalIn(folder)
   const good = sampleEvent()
-  for (const inputTokens of [Number.NaN, -1, 1.5, Number.POSITIVE_INFINITY]) {
+  for (const inputTokens of [Number.NaN, -1, 1.5, Number.POSITIVE_INFINITY, tokensMax + 1]) {
     const bad = sampleEvent({ tokens: { inputTokens, outputTokens: 0, cachedInputTokens: 0 } })
     await assert.rejects(journal.append(bad), RangeError)
   }
@@ -177,7 +178,8 @@ test('a journal that is open cannot be opened a second time, and says why', asyn
 })
 
 test('every event reads from the journal as it was written', () => {
-  const count = fc.nat({ max: Number.MAX_SAFE_INTEGER })
+  const time = fc.nat({ max: Number.MAX_SAFE_INTEGER })
+  const count = fc.nat({ max: tokensMax })
   const text = fc.string({ unit: 'grapheme' })
   const plain = { noNullPrototype: true }
   const event: fc.Arbitrary<BillingEvent> = fc.record(
@@ -185,8 +187,8 @@ test('every event reads from the journal as it was written', () => {
       idempotencyKey: text,
       workspaceId: text,
       requestId: text,
-      recordedAtMs: count,
-      admittedAtMs: count,
+      recordedAtMs: time,
+      admittedAtMs: time,
       node: text,
       requestMetadata: fc.option(fc.json()),
       modelSlug: text,

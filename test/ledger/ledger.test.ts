@@ -1,12 +1,14 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
-import type { BillingEvent } from '../../src/ledger/billing-event.ts'
+import type { BillingEvent, TokenCounts } from '../../src/ledger/billing-event.ts'
 import { eventText } from '../../src/ledger/event-text.ts'
 import { openLedger } from '../../src/ledger/ledger.ts'
 import { openLedgerThread } from '../../src/ledger/ledger-thread.ts'
 import { type LedgerWriter, ledgerWriter } from '../../src/ledger/ledger-writer.ts'
+import { verifyLedger } from '../../src/ledger/verify.ts'
 import type { Database } from '../../src/storage/database.ts'
 import { embeddedDatabasePath } from '../../src/storage/open-database.ts'
+import { dayTokensMax, tokensMax } from '../../src/token-bounds.ts'
 import { engine, openTestDatabase } from '../support/database-backends.ts'
 import { assertSoundRecord, dailyUsageOf, recordOf } from './record-of.ts'
 import { sampleEvent, sampleEvents, workspaceKeyEvent } from './sample-event.ts'
@@ -215,4 +217,48 @@ test('the usage of a day comes in pages that hold every group and slug once', as
   const rows = pages.flat()
   assert.equal(new Set(rows.map(({ owner, slug }) => `${owner} ${slug}`)).size, 1_500)
   assert.ok(rows.every(({ requests, tokens }) => requests === 1 && tokens === 17))
+})
+
+/** A line of the journal as an earlier version wrote it: with whatever upstream had reported. */
+function unboundedText(event: BillingEvent, { inputTokens, outputTokens, cachedInputTokens }: TokenCounts): string {
+  const fields = JSON.parse(eventText(event))
+  return JSON.stringify(fields.with(12, inputTokens).with(13, outputTokens).with(14, cachedInputTokens))
+}
+
+test('counts beyond all bounds in the journal of an earlier version hold up nobody, and are no longer said to be measured', async () => {
+  using folder = temporaryFolder()
+  await using database = await openTestDatabase(folder.path)
+  const writer = ledgerWriter(openLedger({ database }))
+  const huge = { inputTokens: 2 ** 53 - 1, outputTokens: 7, cachedInputTokens: 2 ** 53 - 1 }
+  for (let batch = 0; batch < 3; batch += 1) {
+    const texts = sampleEvents(99).map((event) => unboundedText(event, huge))
+    await writer.write(stretchOf(folder.path, [...texts, eventText(sampleEvent({ workspaceId: 'workspace-b' }))]))
+  }
+  const rows = await recordOf(database)
+  assert.equal(rows.length, 300)
+  for (const { workspace_id, input_tokens, output_tokens, cached_input_tokens, usage_source } of rows) {
+    assert.deepEqual(
+      [input_tokens, output_tokens, cached_input_tokens, usage_source],
+      workspace_id === 'workspace-a' ? [tokensMax, 7, tokensMax, 'estimated'] : [12, 5, 3, 'upstream'],
+    )
+  }
+  await assertSoundRecord(database)
+})
+
+test('the usage of a day stands still before it can no longer be read, and verifies', async () => {
+  using folder = temporaryFolder()
+  await using database = await openTestDatabase(folder.path)
+  const ledger = openLedger({ database })
+  const tokens = { inputTokens: tokensMax, outputTokens: tokensMax, cachedInputTokens: tokensMax }
+  await ledger.write([sampleEvent({ tokens })])
+  const almost = dayTokensMax - tokensMax / 2
+  const all = { input_tokens: almost, output_tokens: almost, cached_input_tokens: almost }
+  await database.queries.updateTable('usage_daily').set(all).execute()
+  await database.queries.updateTable('events').set(all).execute()
+  await ledger.write([sampleEvent({ tokens }), sampleEvent({ tokens })])
+  const [[usage] = []] = await Array.fromAsync(ledger.usageOfDay('2026-01-15'))
+  assert.equal(usage?.requests, 3)
+  assert.equal(usage.tokens, 2 * dayTokensMax)
+  assert.ok(Number.isSafeInteger(usage.tokens))
+  assert.deepEqual(await Array.fromAsync(verifyLedger(database.queries)), [])
 })

@@ -9,6 +9,7 @@ import { Database } from '../../src/storage/database.ts'
 import { migrations } from '../../src/storage/migrations/index.ts'
 import { openSqliteFile } from '../../src/storage/sqlite.ts'
 import { nodeSqliteDialect } from '../../src/storage/sqlite-dialect.ts'
+import { dayTokensMax } from '../../src/token-bounds.ts'
 import { openTestDatabase } from '../support/database-backends.ts'
 import { sampleEvent } from './sample-event.ts'
 import { temporaryFolder } from './temporary-folder.ts'
@@ -97,6 +98,23 @@ test('the usage of days before processes had names keeps its figures', async () 
       },
     ],
   )
+})
+
+test('a day whose sums could not be read, from before counts had a bound, can be', async () => {
+  using folder = temporaryFolder()
+  await using database = new Database(
+    nodeSqliteDialect(openSqliteFile(`${folder.path}/tollgate.db`, { synchronous: 'normal' })),
+  )
+  const { queries } = database
+  const migrator = new Migrator({ db: queries, provider: { getMigrations: async () => migrations } })
+  await migrator.migrateTo('0009-master-key')
+  const huge = sql`9007199254740991 * 1000`
+  await sql`insert into usage_daily values ('w', ${day}, 'root', ${slug}, '', 3, ${huge}, ${huge} * 1000, 10)`.execute(
+    queries,
+  )
+  await database.migrate()
+  const [[usage] = []] = await Array.fromAsync(openLedger({ database }).usageOfDay(day))
+  assert.deepEqual([usage?.requests, usage?.tokens], [3, 2 * dayTokensMax])
 })
 
 async function openLedgerWithTree() {

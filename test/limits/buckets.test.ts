@@ -1,12 +1,12 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { bucketSet, countedGroups } from '../../src/limits/buckets.ts'
-import type { GroupOnPath, ModelLimits } from '../../src/limits/effective-limits.ts'
+import { bySlug, type GroupOnPath, type ModelLimits } from '../../src/limits/effective-limits.ts'
 
 const slug = 'lab/model'
 
 function group(id: string, limits: Partial<ModelLimits>): GroupOnPath {
-  return { id, models: [{ slug, rate_limits: [], usage_limits: [], ...limits }] }
+  return { id, models: bySlug([{ slug, rate_limits: [], usage_limits: [], ...limits }]) }
 }
 
 const path = [

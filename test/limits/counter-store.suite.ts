@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { after, before, describe, test } from 'node:test'
 import type { Bucket } from '../../src/limits/buckets.ts'
 import type { CounterStore, Hold, Taken } from '../../src/limits/counter-store.ts'
+import { requestTokensMax } from '../../src/token-bounds.ts'
 import type { CounterBackend, RunningBackend } from '../support/counter-backends.ts'
 import { bucket, newOwner } from '../support/limit-buckets.ts'
 
@@ -91,9 +92,8 @@ export function counterStoreSuite(backend: CounterBackend): void {
     test('a bucket without a threshold counts and refuses nobody', async () => {
       const { counters } = await running.open({ leaseMs })
       const buckets = [bucket({ type: 'TOKEN', unit: 'DAY', threshold: null })]
-      await admit(counters, buckets, 5_000_000_000)
-      await admit(counters, buckets, 5_000_000_000)
-      assert.deepEqual(await levels(counters, buckets), [10_000_000_000])
+      for (let i = 0; i < 25; i += 1) await admit(counters, buckets, requestTokensMax)
+      assert.deepEqual(await levels(counters, buckets), [25 * requestTokensMax])
     })
 
     test('a threshold that changes meets the count as it stands', async () => {
@@ -157,6 +157,22 @@ export function counterStoreSuite(backend: CounterBackend): void {
       await counters.release(await admit(counters, buckets, 10))
       assert.deepEqual(await levels(counters, buckets), [0, 0, 0, 0])
       await admit(counters, buckets, 10)
+    })
+
+    test('who is abandoned counts in rolling windows, and not towards a day', async () => {
+      const { counters } = await running.open({ leaseMs })
+      const buckets = [
+        bucket({ unit: 'SECOND', threshold: 1 }),
+        bucket({ type: 'TOKEN', unit: 'MINUTE', threshold: 10 }),
+        bucket({ unit: 'DAY', threshold: 1 }),
+        bucket({ type: 'TOKEN', unit: 'DAY', threshold: 10 }),
+      ]
+      const abandoned = await admit(counters, buckets, 10)
+      await counters.abandon(abandoned, 3)
+      await counters.settle(abandoned, 5)
+      await counters.release(abandoned)
+      await counters.abandon(abandoned, 7)
+      assert.deepEqual(await levels(counters, buckets), [1, 3, 0, 0])
     })
 
     test('the first of settle and release holds, and is done once', async () => {
@@ -283,11 +299,11 @@ export function counterStoreSuite(backend: CounterBackend): void {
       assert.deepEqual(await usage(), [{ slug: 'lab/model', requests: 1, tokens: 60 }])
     })
 
-    test('a token count that is not a whole number of at least 0 is an error and changes nothing', async () => {
+    test('a token count that is no whole number, or more than a request can use, is an error and changes nothing', async () => {
       const { counters } = await running.open({ leaseMs })
       const buckets = [bucket({ type: 'TOKEN', unit: 'MINUTE', threshold: 100 })]
       const hold = await admit(counters, buckets, 10)
-      for (const tokens of [Number.NaN, -1, 0.5, Number.POSITIVE_INFINITY]) {
+      for (const tokens of [Number.NaN, -1, 0.5, Number.POSITIVE_INFINITY, requestTokensMax + 1]) {
         await assert.rejects(counters.take({ hierarchy, buckets, tokens }), RangeError)
         await assert.rejects(counters.settle(hold, tokens), RangeError)
       }

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { effectiveModels, type GroupOnPath, type RateLimit } from '../../src/limits/effective-limits.ts'
+import { bySlug, effectiveModels, type GroupOnPath, type RateLimit } from '../../src/limits/effective-limits.ts'
 
 const perSecond: RateLimit = { type: 'REQUEST', unit: 'SECOND', threshold: 20 }
 const perMinute: RateLimit = { type: 'REQUEST', unit: 'MINUTE', threshold: 50 }
@@ -36,10 +36,10 @@ test('CASCADING limits of the same unit all hold, nearest first', () => {
 
 test('a group may call the slugs that it lists, and none that only an ancestor lists', () => {
   for (const enforcement of ['INDEPENDENT', 'CASCADING'] as const) {
-    assert.deepEqual(effectiveModels(enforcement, [{ id: 'child', models: [] }, parent]), [])
+    assert.deepEqual(effectiveModels(enforcement, [{ id: 'child', models: bySlug([]) }, parent]), [])
   }
 })
 
 function group(id: string, rateLimit: RateLimit): GroupOnPath {
-  return { id, models: [{ slug: 'lab/model', rate_limits: [rateLimit], usage_limits: [] }] }
+  return { id, models: bySlug([{ slug: 'lab/model', rate_limits: [rateLimit], usage_limits: [] }]) }
 }

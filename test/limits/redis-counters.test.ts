@@ -53,6 +53,27 @@ describe('counters that several nodes share in Redis', withoutRedis, () => {
     }
   })
 
+  test('count nothing in a window that has nothing in it, however badly what was in it adds up', async () => {
+    const time = new RedisTime(redis)
+    await using counters = await openTestRedisCounters({ redis, library: time.library })
+    const buckets = [bucket({ type: 'TOKEN', unit: 'SECOND', threshold: 100 })]
+    await admit(counters, buckets, 60)
+    const [keys] = (await redis.send(['KEYS', '*'])) as string[][]
+    const drift = `local text = redis.call('GET', KEYS[1])
+      if #text ~= 24 then return 0 end
+      redis.call('SET', KEYS[1], struct.pack('<d', 1000) .. string.sub(text, 9))
+      return 1`
+    let drifted = 0
+    for (const key of keys ?? []) {
+      const [type] = await redis.send(['TYPE', key])
+      if (type === 'string') drifted += Number((await redis.send(['EVAL', drift, '1', key]))[0])
+    }
+    assert.equal(drifted, 1)
+    assert.equal((await counters.take({ hierarchy, buckets, tokens: 60 })).taken, false)
+    await time.pass(1_050)
+    await admit(counters, buckets, 60)
+  })
+
   test('open no window and end no lease when the clock of Redis is set back, and go on with it', async () => {
     const time = new RedisTime(redis)
     await using counters = await openTestRedisCounters({ redis, library: time.library, leaseMs: 5_000 })

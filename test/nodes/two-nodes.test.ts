@@ -102,14 +102,17 @@ describe('nodes on one PostgreSQL', () => {
       await Promise.all([one, other].map(async (node) => (await node.infer(key, chat())).text()))
       await new Promise((resolve) => setTimeout(resolve, 60))
     }
-    await until(async () => (await recordedEvents(one, prefix)).length === 24)
+    const recorded = await until(async () => {
+      const events = await recordedEvents(one, prefix)
+      return events.length === 24 && events
+    })
     const path = `/v1/gateway/webhooks/${webhook.id}/deliveries`
     await until(
       async () => {
         const pending = await one.manage<{ items: unknown[] }>('GET', `${path}?status=pending`)
-        return pending.items.length === 0 && accepted.size === 24
+        return pending.items.length === 0 && recorded.every(({ idempotencyKey }) => accepted.has(idempotencyKey))
       },
-      { withinMs: 20_000 },
+      { withinMs: 20_000, everyMs: 50 },
     )
     const { items } = await one.manage<{ items: { attempts: number }[] }>('GET', path)
     assert.equal(atOnce, 0)

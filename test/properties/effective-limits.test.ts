@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
 import {
+  bySlug,
   cascadingViolation,
   type EffectiveModel,
   effectiveModels,
@@ -13,13 +14,15 @@ import {
   rateLimitUnits,
   usageLimitUnits,
 } from '../../src/limits/effective-limits.ts'
+import { inferenceGroup } from '../support/inference-group.ts'
 
 const numRuns = 1_000
 const threshold = fc.integer({ min: 0, max: 4 })
+const anySlug = fc.constantFrom('lab/a', 'lab/b', 'lab/c')
 
 /** What contract §7 lets a group declare: at most one rate limit a type, one usage limit a type and unit. */
 const anyModel: fc.Arbitrary<ModelLimits> = fc.record({
-  slug: fc.constantFrom('lab/a', 'lab/b', 'lab/c'),
+  slug: anySlug,
   rate_limits: fc.uniqueArray(
     fc.record({ type: fc.constantFrom(...limitTypes), unit: fc.constantFrom(...rateLimitUnits), threshold }),
     { selector: ({ type }) => type },
@@ -40,7 +43,7 @@ interface Tree {
 const anyTree: fc.Arbitrary<Tree> = fc
   .array(fc.record({ models: anyModels, parent: fc.option(fc.nat(), { freq: 8 }) }), { minLength: 1, maxLength: 10 })
   .map((nodes) => ({
-    groups: nodes.map(({ models }, index) => ({ id: `group-${index}`, models })),
+    groups: nodes.map(({ models }, index) => ({ id: `group-${index}`, models: bySlug(models) })),
     parents: nodes.map(({ parent }, index) => (parent === null || index === 0 ? null : parent % index)),
   }))
 
@@ -50,6 +53,31 @@ test('effective models follow the rules of contract §7 in any tree, in both mod
       for (const index of tree.groups.keys()) {
         const path = pathOf(tree, index)
         assert.deepEqual(effectiveModels(enforcement, path), naiveEffectiveModels(enforcement, path))
+      }
+    }),
+    { numRuns },
+  )
+})
+
+test('a group is counted by its effective limits, whichever model is asked for first, and for no other model', () => {
+  fc.assert(
+    fc.property(anyTree, fc.constantFrom(...limitEnforcements), fc.array(anySlug), (tree, enforcement, asked) => {
+      for (const index of tree.groups.keys()) {
+        const path = pathOf(tree, index)
+        const group = inferenceGroup(path, enforcement)
+        const models = new Map(naiveEffectiveModels(enforcement, path).map((model) => [model.slug, model]))
+        for (const slug of asked) {
+          const limits = group.buckets(slug)?.buckets.filter(({ threshold }) => threshold !== null)
+          const model = models.get(slug)
+          assert.deepEqual(
+            limits?.map(({ owner, type, unit, threshold }) => ({ owner, type, unit, threshold })),
+            model &&
+              [...model.rate_limits, ...model.usage_limits].map(({ source_group, ...limit }) => ({
+                ...limit,
+                owner: enforcement === 'INDEPENDENT' ? group.record.id : source_group,
+              })),
+          )
+        }
       }
     }),
     { numRuns },
@@ -79,11 +107,11 @@ test('a write is refused exactly when it leaves a pair of limits the wrong way r
 /** The rules once more, the plain way: walk from the group up and write down what applies. */
 function naiveEffectiveModels(enforcement: LimitEnforcement, path: readonly GroupOnPath[]): EffectiveModel[] {
   const result: EffectiveModel[] = []
-  for (const own of path[0]?.models ?? []) {
+  for (const own of path[0]?.models.values() ?? []) {
     const model: EffectiveModel = { slug: own.slug, rate_limits: [], usage_limits: [] }
     const seen = new Set<string>()
     for (const group of path) {
-      for (const declared of group.models) {
+      for (const declared of group.models.values()) {
         if (declared.slug !== own.slug) continue
         for (const limit of declared.rate_limits) {
           const kind = `rate ${limit.type} ${limit.unit}`
@@ -126,7 +154,7 @@ function wrongPairs(ancestor: GroupOnPath, descendant: GroupOnPath): string[] {
 }
 
 function flatLimits({ models }: GroupOnPath) {
-  return models.flatMap(({ slug, rate_limits, usage_limits }) =>
+  return [...models.values()].flatMap(({ slug, rate_limits, usage_limits }) =>
     [...rate_limits, ...usage_limits].map((limit) => ({ slug, ...limit })),
   )
 }

@@ -101,6 +101,22 @@ describe('scanning a JSON object', () => {
     assert.deepEqual(scanJsonObject(nested(1_000_000), names), { ok: false, reason: 'too-deep' })
     assert.deepEqual(scanJsonObject(Buffer.alloc(1_000_000, '['), names), { ok: false, reason: 'too-deep' })
   })
+
+  test('refuses more members than the bound, and takes as many', () => {
+    const members = (count: number) => Array.from({ length: count }, (_, index) => `"\u00e9${index}":1`)
+    const object = (count: number) => Buffer.from(`{${members(count).join(',')}}`)
+    assert.equal(scanJsonObject(object(20), names, { membersMax: 20 }).ok, true)
+    assert.deepEqual(scanJsonObject(object(21), names, { membersMax: 20 }), { ok: false, reason: 'too-many-members' })
+    assert.deepEqual(scanJsonObject(object(1_001), names), { ok: false, reason: 'too-many-members' })
+  })
+
+  test('finds a name that is written in escapes from end to end, and none in a name of any length', () => {
+    const escaped = [...'Max_Tokens'].map((letter) => `\\u00${letter.charCodeAt(0).toString(16)}`).join('')
+    const scan = scanJsonObject(Buffer.from(`{"${escaped}":1}`), names)
+    assert.deepEqual(scan, { ok: false, reason: 'ambiguous-name', name: 'max_tokens' })
+    const long = Buffer.from(`{"${'\u00e9'.repeat(1_000_000)}":1}`)
+    assert.equal(scanJsonObject(long, names).ok, true)
+  })
 })
 
 describe('editing a scanned object', () => {

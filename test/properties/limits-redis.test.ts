@@ -79,26 +79,32 @@ const anyNode = fc.constantFrom(0, 1)
 const anyPick = fc.nat(30)
 type Step =
   | { kind: 'take'; node: number; tokens: number }
-  | { kind: 'settle'; pick: number; tokens: number }
-  | { kind: 'release' | 'renew'; pick: number }
+  | { kind: 'settle' | 'abandon'; pick: number; tokens: number }
+  | { kind: 'release'; pick: number }
+  | { kind: 'renew'; pick: number }
   | { kind: 'pass'; ms: number }
   | { kind: 'empty' }
 
 const anyStep: fc.Arbitrary<Step> = fc.oneof(
   { weight: 8, arbitrary: fc.record({ kind: fc.constant('take'), node: anyNode, tokens: fc.nat(40) }) },
-  { weight: 4, arbitrary: fc.record({ kind: fc.constant('settle'), pick: anyPick, tokens: fc.nat(60) }) },
+  {
+    weight: 4,
+    arbitrary: fc.record({ kind: fc.constantFrom('settle', 'settle', 'abandon'), pick: anyPick, tokens: fc.nat(60) }),
+  },
   { weight: 1, arbitrary: fc.record({ kind: fc.constant('release'), pick: anyPick }) },
   { weight: 1, arbitrary: fc.record({ kind: fc.constant('renew'), pick: anyPick }) },
   { weight: 3, arbitrary: fc.record({ kind: fc.constant('pass'), ms: fc.nat(20_000) }) },
   { weight: 1, arbitrary: fc.record({ kind: fc.constant('empty') }) },
 )
 
+const stateAfter = { settle: 'settled', abandon: 'abandoned', release: 'released' } as const
+
 interface Entry {
   node: RedisCounters
   hold: Hold
   atMs: number
   tokens: number
-  state: 'in flight' | 'settled' | 'released'
+  state: 'in flight' | (typeof stateAfter)[keyof typeof stateAfter]
 }
 
 /** Two nodes that share a limit, and a book of all that they were told, kept the plain way. */
@@ -128,17 +134,18 @@ class Play {
     if (entry === undefined) return
     if (step.kind === 'renew') return entry.node.renew([entry.hold])
     if (step.kind === 'settle') await entry.node.settle(entry.hold, step.tokens)
+    else if (step.kind === 'abandon') await entry.node.abandon(entry.hold, step.tokens)
     else await entry.node.release(entry.hold)
     await this.#heard(entry.node)
     if (entry.state !== 'in flight') return
-    entry.state = step.kind === 'settle' ? 'settled' : 'released'
-    entry.tokens = step.kind === 'settle' ? step.tokens : 0
+    entry.state = stateAfter[step.kind]
+    entry.tokens = 'tokens' in step ? step.tokens : 0
   }
 
   async assertDayExact(): Promise<void> {
     // A node tells an emptied Redis its part when it next asks.
     for (const node of this.#nodes) await this.#heard(node)
-    const kept = this.#book.filter(({ state }) => state !== 'released')
+    const kept = this.#book.filter(({ state }) => state === 'in flight' || state === 'settled')
     const levels = await this.#levels()
     assert.deepEqual(levels.slice(1), [kept.length, sum(kept.map(({ tokens }) => tokens))])
   }

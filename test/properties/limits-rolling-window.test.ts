@@ -64,6 +64,20 @@ test('a window is empty when it says so, to the millisecond', () => {
   )
 })
 
+test('a window with nothing in it counts nothing, however badly what was in it adds up', () => {
+  const window = new RollingWindow('SECOND')
+  for (const [index, amount] of [2 ** 53 - 1, 2 ** 53 - 2, 2 ** 53 - 1].entries()) {
+    window.count(amount, index * 100, index * 100)
+  }
+  let nowMs = 200
+  // Somebody asks all the time, so that slots leave one by one.
+  for (; nowMs < 1_400; nowMs += 50) window.used(nowMs)
+  window.fitsAfterMs(1, 1_000, nowMs)
+  assert.equal(window.emptyAfterMs(nowMs), 0)
+  assert.equal(window.used(nowMs), 0)
+  assert.equal(window.fitsAfterMs(1_000, 1_000, nowMs), 0)
+})
+
 interface Played {
   window: RollingWindow
   entries: Entry[]

@@ -6,12 +6,16 @@ import formats from 'ajv-formats'
 export interface ApiDocument {
   openapi: string
   paths: Record<string, Record<string, Operation>>
-  components: { schemas: Record<string, Schema> }
+  components: {
+    schemas: Record<string, Schema>
+    securitySchemes: Record<string, { type: string; scheme?: string }>
+  }
 }
 
 export interface Operation {
   summary?: string
   'x-permission'?: string
+  security?: Record<string, string[]>[]
   parameters?: { name: string; in: string; required?: boolean; schema: Schema }[]
   requestBody?: { content: Record<string, { schema: Schema }> }
   responses: Record<string, { content: Record<string, { schema: Schema }> }>
@@ -26,6 +30,7 @@ export interface Schema {
   pattern?: string
   minLength?: number
   minItems?: number
+  maxItems?: number
   minimum?: number
   maximum?: number
   properties?: Record<string, Schema>

@@ -3,6 +3,7 @@ import { utcDay } from '../../src/clock.ts'
 import { type Bucket, type BucketSet, bucketSet } from '../../src/limits/buckets.ts'
 import type { CounterStore, Hold, Taken } from '../../src/limits/counter-store.ts'
 import {
+  bySlug,
   type LimitEnforcement,
   limitTypes,
   type ModelLimits,
@@ -28,6 +29,7 @@ const startsAt = Date.parse('2026-01-15T12:00:00Z')
 export type Action =
   | { kind: 'request'; group: GroupName; tokens: number }
   | { kind: 'settle'; pick: number; tokens: number }
+  | { kind: 'abandon'; pick: number; tokens: number }
   | { kind: 'release'; pick: number }
   | { kind: 'renew'; pick: number }
   | { kind: 'pass'; ms: number }
@@ -70,6 +72,7 @@ const kind = <Kind extends Action['kind']>(value: Kind) => fc.constant(value)
 const anyAction: fc.Arbitrary<Action> = fc.oneof(
   { weight: 12, arbitrary: fc.record({ kind: kind('request'), group: anyGroup, tokens: anyTokens }) },
   { weight: 3, arbitrary: fc.record({ kind: kind('settle'), pick: anyPick, tokens: fc.nat(120) }) },
+  { weight: 1, arbitrary: fc.record({ kind: kind('abandon'), pick: anyPick, tokens: fc.nat(120) }) },
   { weight: 2, arbitrary: fc.record({ kind: kind('release'), pick: anyPick }) },
   { weight: 1, arbitrary: fc.record({ kind: kind('renew'), pick: anyPick }) },
   {
@@ -94,7 +97,7 @@ interface Entry {
   day: string
   reserved: number
   leaseEndsAtMs: number
-  state: 'in flight' | 'lease ended' | 'settled' | 'released'
+  state: 'in flight' | 'lease ended' | 'settled' | 'abandoned' | 'released'
   requests: number
   tokens: number
 }
@@ -138,6 +141,9 @@ export class Simulation {
       case 'settle':
         await this.#withPicked(action.pick, (entry) => this.#settle(entry, action.tokens))
         return null
+      case 'abandon':
+        await this.#withPicked(action.pick, (entry) => this.#abandon(entry, action.tokens))
+        return null
       case 'release':
         await this.#withPicked(action.pick, (entry) => this.#release(entry))
         return null
@@ -177,7 +183,7 @@ export class Simulation {
   }
 
   buckets(group: GroupName): BucketSet {
-    const path = paths[group].map((id) => ({ id, models: [{ slug, ...this.#limits[id] }] }))
+    const path = paths[group].map((id) => ({ id, models: bySlug([{ slug, ...this.#limits[id] }]) }))
     return bucketSet(this.#enforcement, path, slug)
   }
 
@@ -191,7 +197,9 @@ export class Simulation {
     const sinceMs = this.clock.monotonic() - ms
     return this.book
       .filter(({ buckets }) => buckets.some((bucket) => bucket.key === key))
-      .filter(({ atMs, day }) => (unit === 'DAY' ? day === this.today() : atMs >= sinceMs))
+      .filter(({ atMs, day, state }) =>
+        unit === 'DAY' ? day === this.today() && state !== 'abandoned' : atMs >= sinceMs,
+      )
       .reduce((sum, { requests, tokens }) => sum + (type === 'REQUEST' ? requests : tokens), 0)
   }
 
@@ -199,8 +207,10 @@ export class Simulation {
   usageToday(group: GroupName): { requests: number; tokens: number } {
     this.#endLeases()
     const today = this.book.filter(
-      ({ day, buckets }) =>
-        day === this.today() && buckets.some(({ owner, unit }) => owner === group && unit === 'DAY'),
+      ({ day, buckets, state }) =>
+        state !== 'abandoned' &&
+        day === this.today() &&
+        buckets.some(({ owner, unit }) => owner === group && unit === 'DAY'),
     )
     return {
       requests: today.reduce((sum, { requests }) => sum + requests, 0),
@@ -217,6 +227,12 @@ export class Simulation {
     await this.counters.settle(entry.hold, tokens)
     if (isOver(entry)) return
     Object.assign(entry, { state: 'settled', requests: 1, tokens })
+  }
+
+  async #abandon(entry: Entry, tokens: number): Promise<void> {
+    await this.counters.abandon(entry.hold, tokens)
+    if (isOver(entry)) return
+    Object.assign(entry, { state: 'abandoned', requests: 1, tokens })
   }
 
   async #release(entry: Entry): Promise<void> {
@@ -241,5 +257,5 @@ export class Simulation {
 }
 
 function isOver({ state }: Entry): boolean {
-  return state === 'settled' || state === 'released'
+  return state === 'settled' || state === 'abandoned' || state === 'released'
 }

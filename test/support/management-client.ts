@@ -91,6 +91,7 @@ export async function startManagement({
     dispatcher,
     sendTestEvent: (webhook) => sendTestEvent(webhook, { postbox, secretBox, clock }),
     operatorKey,
+    reservedHostnames: [],
     ready,
     databaseReachable: () => true,
     requestTimeoutMs,

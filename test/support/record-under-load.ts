@@ -13,6 +13,8 @@ export interface Recorded {
   externalEntityId: string
   idempotencyKey: string
   sequence: number
+  outcome: string
+  usageSource: string
   tokens: { inputTokens: number; outputTokens: number }
 }
 

@@ -8,6 +8,8 @@ import { customers } from './0006-customers.ts'
 import { nodes } from './0007-nodes.ts'
 import { usageByNode } from './0008-usage-by-node.ts'
 import { masterKey } from './0009-master-key.ts'
+import { boundedUsage } from './0010-bounded-usage.ts'
+import { keyBounds } from './0012-key-bounds.ts'
 
 /** Applied in the order of their names, each once; a name never changes after a release. */
 export const migrations: Record<string, Migration> = {
@@ -20,4 +22,6 @@ export const migrations: Record<string, Migration> = {
   '0007-nodes': nodes,
   '0008-usage-by-node': usageByNode,
   '0009-master-key': masterKey,
+  '0010-bounded-usage': boundedUsage,
+  '0012-key-bounds': keyBounds,
 }
