@@ -43,6 +43,8 @@ export class JsonBodyTap implements ResponseTap {
   /** From where on the chunk that closed the object is final. */
   #finalAt: number | null = null
 
+  readonly isUsageOutrun = false
+
   constructor({ dialect, model, keptBytesMax = 1024 * 1024 }: JsonBodyTapOptions) {
     this.#dialect = dialect
     this.#modelJson = model === null ? null : Buffer.from(JSON.stringify(model))

@@ -1,6 +1,7 @@
 import type { Clock, Timer } from '../clock.ts'
 import type { HeaderList } from '../http1/headers.ts'
 import { joined } from '../joined.ts'
+import type { TokenCounts } from '../ledger/billing-event.ts'
 import type { Metrics } from '../metrics.ts'
 import { AnswerWriter } from './answer-writer.ts'
 import type { Api } from './api.ts'
@@ -57,23 +58,35 @@ export async function relay(response: UpstreamResponse, parts: RelayParts): Prom
   if (outcome !== 'completed') response.abort()
   const reported = tap.usage()
   const counted = reported === null ? null : readUsage(reported)
-  if (counted === null) estimate.addOutput(tap.producedText())
+  const isMeasured = counted !== null && (outcome === 'completed' || !tap.isUsageOutrun)
+  if (!isMeasured) estimate.addOutput(tap.producedText())
   // Of an answer in one piece that broke off, what left is of use to nobody who counts, and was produced all the same.
   const hasProduced = counted !== null || estimate.hasOutput || (writer.started && !isStream)
   const isPassedOn = writer.started || (ending.kind === 'ended' && tap.complete && hasProduced)
   const wasServed = { completed: true, client_closed: hasProduced, upstream_cut: hasProduced && isPassedOn }
 
   if (wasServed[outcome]) {
-    await record({
-      outcome,
-      usageSource: counted === null ? 'estimated' : 'upstream',
-      tokens: counted ?? (await estimate.tokens()),
-    })
+    await record({ outcome, ...(isMeasured ? measured(counted) : atLeast(counted, await estimate.tokens())) })
   }
   if (outcome === 'completed' || (isPassedOn && tap.error() !== null)) writer.end(ending.final)
   else if (!isPassedOn) client.refuse(refusals.upstreamFailed)
   else if (isStream) writer.end(api.renderErrorFrame(refusals.upstreamFailed))
   else client.cut()
+}
+
+type Counts = Pick<Served, 'tokens' | 'usageSource'>
+
+function measured(tokens: TokenCounts): Counts {
+  return { tokens, usageSource: 'upstream' }
+}
+
+/** What upstream counted before the answer broke off stands where the estimate of all of it is no more. */
+function atLeast(counted: TokenCounts | null, estimated: TokenCounts): Counts {
+  if (counted === null) return { tokens: estimated, usageSource: 'estimated' }
+  const { outputTokens } = estimated
+  return outputTokens > counted.outputTokens
+    ? { tokens: { ...counted, outputTokens }, usageSource: 'estimated' }
+    : measured(counted)
 }
 
 interface Ending {

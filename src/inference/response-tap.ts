@@ -14,6 +14,8 @@ export interface ResponseTap {
   readonly complete: boolean
   /** The token counts as upstream wrote them, or null while it has not. */
   usage(): Readonly<Record<string, unknown>> | null
+  /** Whether upstream went on after the usage that it reported last: of an answer that broke off, that is not all then. */
+  readonly isUsageOutrun: boolean
   /** The error that upstream reported inside a 200, as it wrote it, which should be JSON; or null. */
   error(): string | null
   /** What the model has written as far as it is kept: what an estimate counts when there is no usage. */

@@ -102,7 +102,6 @@ export class EventStreamTap implements ResponseTap {
     return { ...JSON.parse(this.#firstUsage), ...JSON.parse(this.#lastUsage) }
   }
 
-  /** Whether upstream went on after the usage that it reported last: of a stream that broke off, that is not all then. */
   get isUsageOutrun(): boolean {
     return this.#isUsageOutrun
   }

@@ -102,6 +102,19 @@ describe('an abandoned or cut stream is never billed nothing while upstream work
     })
   }
 
+  test('a stream whose usage came before its text, and whose client left, is billed its text', async () => {
+    const usage = { prompt_tokens: 9, completion_tokens: 0, total_tokens: 9 }
+    const words = Array.from({ length: 200 }, () => chunk({ content: ' word' }))
+    await using server = await startStreaming([{ ...chunk({ role: 'assistant', content: '' }), usage }, ...words])
+    await gateway.publish('acme/early-usage', server.baseUrl)
+    customer = await gateway.customer({ slug: 'acme/early-usage' })
+    await readAndLeave(chat({ model: 'acme/early-usage', stream: true }), { bytes: server.bytes })
+    const event = await firstEvent()
+    assert.equal(event.outcome, 'client_closed')
+    assert.equal(event.usageSource, 'estimated')
+    assert.deepEqual(event.tokens, { inputTokens: 9, outputTokens: 200, cachedInputTokens: 0 })
+  })
+
   const wordForms: [name: string, path: string, frame: (word: string) => object][] = [
     ['text', '/v1/chat/completions', (word) => chunk({ content: word })],
     ['a legacy function call', '/v1/chat/completions', (word) => chunk({ function_call: { arguments: word } })],
