@@ -36,6 +36,7 @@ export function createInferenceListener(
     headTimeoutMs: Math.min(requestTimeoutMs, 60_000),
     requestTimeoutMs,
     keepAliveMs: 75_000,
+    stallTimeoutMs: parts.stallTimeoutMs,
     checkEveryMs: Math.min(requestTimeoutMs, 5_000),
   })
   return { server, idle: () => underWay.none() }
