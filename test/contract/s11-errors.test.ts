@@ -64,10 +64,14 @@ describe('inference errors', () => {
     ['has a stream of "true"', JSON.stringify(chat({ stream: 'true' })), 'stream'],
     ['has a stream of "on"', JSON.stringify(chat({ stream: 'on' })), 'stream'],
     ['has a stream that is a list', JSON.stringify(chat({ stream: [true] })), 'stream'],
-    ['has stream options that are no object', JSON.stringify(chat({ stream_options: 'usage' })), 'stream_options'],
+    [
+      'has stream options that are no object',
+      JSON.stringify(chat({ stream: true, stream_options: 'usage' })),
+      'stream_options',
+    ],
     [
       'asks for usage with a 1',
-      JSON.stringify(chat({ stream_options: { include_usage: 1 } })),
+      JSON.stringify(chat({ stream: true, stream_options: { include_usage: 1 } })),
       'stream_options.include_usage',
     ],
     [
