@@ -12,6 +12,7 @@ import { keepAlive } from './clock.ts'
 import { processEnvironment, readConfig, type Setting, settings } from './config.ts'
 import { StartError, UnavailableError } from './errors.ts'
 import { type RunningServer, serve } from './serve.ts'
+import { isBusy } from './storage/sqlite-dialect.ts'
 
 const program = new Command('tollgate')
   .description('A self-hosted gateway with which an AI lab sells its models.')
@@ -55,6 +56,10 @@ try {
 /** Tells what went wrong, where nobody has yet, and what to exit with. */
 function exitCodeFor(error: unknown): number {
   if (error instanceof CommanderError) return error.exitCode === 0 ? exitCodes.ok : exitCodes.usage
+  if (isBusy(error)) {
+    process.stderr.write('tollgate: Another process keeps the embedded database locked. Try again when it is done.\n')
+    return exitCodes.failure
+  }
   const isExpected = error instanceof StartError || error instanceof CommandFailure || error instanceof UnavailableError
   if (!isExpected) throw error
   process.stderr.write(`tollgate: ${error.message}\n`)

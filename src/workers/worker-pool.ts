@@ -2,7 +2,7 @@ import type { MetricObject } from 'prom-client'
 import { type Clock, inTime, sleep } from '../clock.ts'
 import type { Config, ListenAddress } from '../config.ts'
 import { UnavailableError } from '../errors.ts'
-import type { InferencePlane } from '../inference-plane.ts'
+import { type InferencePlane, recordingMsMax } from '../inference-plane.ts'
 import type { ShippedListener } from '../ledger/shipper.ts'
 import type { CounterStore } from '../limits/counter-store.ts'
 import type { Log } from '../log.ts'
@@ -113,7 +113,8 @@ class ForkedWorkers implements WorkerPool {
 
   async drain(): Promise<void> {
     this.#stopping = true
-    await this.#allInTime(this.#parts.config.shutdownTimeoutMs + answerMs, ({ channel }) => channel.call('drain'))
+    const withinMs = this.#parts.config.shutdownTimeoutMs + recordingMsMax + answerMs
+    await this.#allInTime(withinMs, ({ channel }) => channel.call('drain'))
   }
 
   onShipped(listener: ShippedListener): void {
