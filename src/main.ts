@@ -24,8 +24,9 @@ const serveCommand = program.command('serve').description('Serve inference and m
 for (const setting of Object.values(settings)) serveCommand.option(`${flagOf(setting)} <value>`, describe(setting))
 serveCommand.action(async (options: Record<string, string>) => {
   const server = await serve(readConfig(processEnvironment(), flagValues(options)))
+  const stopAsked = signalled()
   announce(server, banner(server))
-  await signalled()
+  await stopAsked
   await server[Symbol.asyncDispose]()
 })
 
@@ -34,8 +35,9 @@ program
   .description('Serve with a built-in demo model, a group tree and a key, and print calls to paste.')
   .action(async () => {
     const demo = await startDemo(readConfig(processEnvironment()))
+    const stopAsked = signalled()
     announce(demo.server, demo.instructions)
-    await signalled()
+    await stopAsked
     await demo[Symbol.asyncDispose]()
   })
 
@@ -72,7 +74,7 @@ function announce({ inference, management }: RunningServer, words: string): void
   process.stderr.write(words)
 }
 
-/** Resolves when the process is asked to stop. */
+/** Resolves when the process is asked to stop. Whoever reads that it listens may do so at once. */
 function signalled(): Promise<void> {
   return new Promise((resolve) => {
     for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => resolve())
