@@ -12,6 +12,7 @@ import { keepAlive } from './clock.ts'
 import { processEnvironment, readConfig, type Setting, settings } from './config.ts'
 import { StartError, UnavailableError } from './errors.ts'
 import { type RunningServer, serve } from './serve.ts'
+import { isBusy } from './storage/sqlite-dialect.ts'
 
 const program = new Command('tollgate')
   .description('A self-hosted gateway with which an AI lab sells its models.')
@@ -23,8 +24,9 @@ const serveCommand = program.command('serve').description('Serve inference and m
 for (const setting of Object.values(settings)) serveCommand.option(`${flagOf(setting)} <value>`, describe(setting))
 serveCommand.action(async (options: Record<string, string>) => {
   const server = await serve(readConfig(processEnvironment(), flagValues(options)))
+  const stopAsked = signalled()
   announce(server, banner(server))
-  await signalled()
+  await stopAsked
   await server[Symbol.asyncDispose]()
 })
 
@@ -33,8 +35,9 @@ program
   .description('Serve with a built-in demo model, a group tree and a key, and print calls to paste.')
   .action(async () => {
     const demo = await startDemo(readConfig(processEnvironment()))
+    const stopAsked = signalled()
     announce(demo.server, demo.instructions)
-    await signalled()
+    await stopAsked
     await demo[Symbol.asyncDispose]()
   })
 
@@ -55,6 +58,10 @@ try {
 /** Tells what went wrong, where nobody has yet, and what to exit with. */
 function exitCodeFor(error: unknown): number {
   if (error instanceof CommanderError) return error.exitCode === 0 ? exitCodes.ok : exitCodes.usage
+  if (isBusy(error)) {
+    process.stderr.write('tollgate: Another process keeps the embedded database locked. Try again when it is done.\n')
+    return exitCodes.failure
+  }
   const isExpected = error instanceof StartError || error instanceof CommandFailure || error instanceof UnavailableError
   if (!isExpected) throw error
   process.stderr.write(`tollgate: ${error.message}\n`)
@@ -67,7 +74,7 @@ function announce({ inference, management }: RunningServer, words: string): void
   process.stderr.write(words)
 }
 
-/** Resolves when the process is asked to stop. */
+/** Resolves when the process is asked to stop. Whoever reads that it listens may do so at once. */
 function signalled(): Promise<void> {
   return new Promise((resolve) => {
     for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => resolve())

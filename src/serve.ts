@@ -6,6 +6,7 @@ import { startDispatcher } from './delivery/dispatcher.ts'
 import { sendTestEvent } from './delivery/test-event.ts'
 import { keptMasterKey, keptOperatorKey, openDataDir } from './generated-secrets.ts'
 import { openInferencePlane } from './inference-plane.ts'
+import { journalsReleased } from './journals-released.ts'
 import { openLedger } from './ledger/ledger.ts'
 import { openLedgerWriter } from './ledger/ledger-writer.ts'
 import { journalNames, shipLeftJournals } from './ledger/left-journals.ts'
@@ -68,6 +69,7 @@ export async function serve(config: Config, { clock = systemClock }: { clock?: C
       metrics,
     }),
   )
+  await journalsReleased(config.dataDir, { clock, log })
   const journals = journalNames(config.workers)
   await shipLeftJournals(config.dataDir, journals, { ledger: ledgerWriter, clock, log, metrics })
   const journalPaths = journals.map((name) => join(config.dataDir, name))

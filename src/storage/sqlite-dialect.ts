@@ -133,8 +133,8 @@ function bound(parameters: readonly unknown[]): SQLInputValue[] {
   return parameters as SQLInputValue[]
 }
 
-/** SQLITE_BUSY and what extends it; see sqlite.org/rescode.html. */
-function isBusy(error: unknown): boolean {
+/** Whether another process holds a lock: SQLITE_BUSY and what extends it; see sqlite.org/rescode.html. */
+export function isBusy(error: unknown): boolean {
   return (
     error instanceof Error && 'errcode' in error && typeof error.errcode === 'number' && (error.errcode & 0xff) === 5
   )

@@ -1,5 +1,5 @@
 import type { Serializable } from 'node:child_process'
-import { UnavailableError } from '../errors.ts'
+import { StartError, UnavailableError } from '../errors.ts'
 
 /** One end of the pipe between two processes of an installation: the child's `process`, or the parent's child. */
 export interface ChannelEnd {
@@ -16,7 +16,11 @@ export type Calls = Record<string, (...argument: never[]) => Promise<unknown>>
 type Message =
   | { kind: 'call'; id: number; name: string; argument: readonly unknown[] }
   | { kind: 'answer'; id: number; answer: unknown }
-  | { kind: 'failure'; id: number; message: string; isUnavailable: boolean }
+  | { kind: 'failure'; id: number; message: string; is: FailureKind }
+
+/** The failures that are told apart on the other side, too. */
+const failures = { unavailable: UnavailableError, start: StartError, other: Error }
+type FailureKind = keyof typeof failures
 
 /** The other process has ended, and whoever comes after it may answer. */
 export class ChannelError extends UnavailableError {
@@ -47,7 +51,7 @@ export class Channel<Theirs extends Calls> {
     end.on('disconnect', () => this.close())
   }
 
-  /** Rejects with what the other side's handler threw (its message, and whether it may be tried again), or with `ChannelError` when there is no other side. */
+  /** Rejects with what the other side's handler threw (its message, and of which kind it is), or with `ChannelError` when there is no other side. */
   call<Name extends keyof Theirs & string>(
     name: Name,
     ...argument: Parameters<Theirs[Name]>
@@ -75,7 +79,7 @@ export class Channel<Theirs extends Calls> {
     const waiting = this.#waiting.get(message.id)
     this.#waiting.delete(message.id)
     if (message.kind === 'answer') waiting?.resolve(message.answer as never)
-    else waiting?.reject(message.isUnavailable ? new UnavailableError(message.message) : new Error(message.message))
+    else waiting?.reject(new failures[message.is](message.message))
   }
 
   async #answer({ id, name, argument }: Message & { kind: 'call' }): Promise<void> {
@@ -85,7 +89,7 @@ export class Channel<Theirs extends Calls> {
       this.#post({ kind: 'answer', id, answer: await handler(...(argument as never[])) })
     } catch (error) {
       const message = error instanceof Error ? error.message : String(error)
-      this.#post({ kind: 'failure', id, message, isUnavailable: error instanceof UnavailableError })
+      this.#post({ kind: 'failure', id, message, is: kindOf(error) })
     }
   }
 
@@ -102,4 +106,9 @@ export class Channel<Theirs extends Calls> {
       if (error !== null) this.close()
     })
   }
+}
+
+function kindOf(error: unknown): FailureKind {
+  if (error instanceof UnavailableError) return 'unavailable'
+  return error instanceof StartError ? 'start' : 'other'
 }

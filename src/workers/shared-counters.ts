@@ -1,6 +1,6 @@
 import type { CounterStore } from '../limits/counter-store.ts'
 import type { MainCalls } from './calls.ts'
-import type { Channel } from './channel.ts'
+import { type Channel, ChannelError } from './channel.ts'
 
 export type MainChannel = Channel<MainCalls>
 
@@ -12,11 +12,16 @@ export function sharedCounters(main: MainChannel, { leaseMs }: { leaseMs: number
   return {
     leaseMs,
     take: (demand) => main.call('take', demand),
-    settle: (hold, tokens) => main.call('settle', hold, tokens),
-    abandon: (hold, tokens) => main.call('abandon', hold, tokens),
-    release: (hold) => main.call('release', hold),
+    settle: (hold, tokens) => main.call('settle', hold, tokens).catch(unlessGone),
+    abandon: (hold, tokens) => main.call('abandon', hold, tokens).catch(unlessGone),
+    release: (hold) => main.call('release', hold).catch(unlessGone),
     renew: (holds) => main.call('renew', holds).catch(() => undefined),
     seedDay: () => Promise.reject(new Error('A worker does not seed the counters.')),
     dayUsage: () => Promise.reject(new Error('A worker does not answer for usage.')),
   }
+}
+
+/** Its counters have gone with the main process; the next one starts from the record. */
+function unlessGone(error: unknown): void {
+  if (!(error instanceof ChannelError)) throw error
 }

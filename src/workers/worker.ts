@@ -1,5 +1,6 @@
 import { KeyUse } from '../access/key-use.ts'
-import { systemClock } from '../clock.ts'
+import { inTime, keepAlive, systemClock } from '../clock.ts'
+import type { Config } from '../config.ts'
 import { type InferencePlane, openInferencePlane } from '../inference-plane.ts'
 import { openLedgerWriter } from '../ledger/ledger-writer.ts'
 import { openLog } from '../log.ts'
@@ -15,6 +16,7 @@ import { type MainChannel, sharedCounters } from './shared-counters.ts'
  * shares, and the main process sees to management and delivery. It ends with the main process, whatever ends that.
  */
 const metrics = openMetrics()
+let isAlone = false
 const parts = new AsyncDisposableStack()
 const opening = Promise.withResolvers<InferencePlane>()
 
@@ -37,12 +39,37 @@ const main: MainChannel = new Channel(process, {
   },
 } satisfies WorkerCalls)
 
-process.once('disconnect', () => void parts.disposeAsync())
+process.once('disconnect', () => void endAlone())
 // The signal goes to the whole process group; the main process decides when a worker stops.
 for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, () => {})
 
-async function open({ config, masterKey, journalPath, leaseMs }: WorkerStart): Promise<InferencePlane> {
+/** How long requests may go on once the main process has gone, and how long it may take all in all to end. */
+const lastRequestsMs = 2_000
+const endMsMax = 15_000
+
+/**
+ * The main process stops a worker before it lets go of it, so that nothing is left to do here; or it has died. The next
+ * one waits for the journal, and without counters nobody can be admitted.
+ */
+async function endAlone(): Promise<void> {
+  isAlone = true
+  using _alive = keepAlive()
+  const late = () => new Error('The worker has not ended in time.')
+  try {
+    await inTime(systemClock, parts.disposeAsync(), { withinMs: endMsMax, late })
+  } catch {
+    process.kill(process.pid, 'SIGKILL')
+  }
+}
+
+async function open({ config: shared, masterKey, journalPath, leaseMs }: WorkerStart): Promise<InferencePlane> {
   const clock = systemClock
+  const config: Config = {
+    ...shared,
+    get shutdownTimeoutMs() {
+      return isAlone ? Math.min(lastRequestsMs, shared.shutdownTimeoutMs) : shared.shutdownTimeoutMs
+    },
+  }
   const log = openLog({ level: config.logLevel })
   const database = parts.use(await openDatabase(config, { connectionsMax: inferenceConnectionsMax }))
   const keyUse = parts.use(new KeyUse({ database, clock, log }))

@@ -4,11 +4,8 @@ import { setTimeout as delay } from 'node:timers/promises'
 import { embeddedDatabasePath } from '../../src/storage/open-database.ts'
 import { openSqliteFile } from '../../src/storage/sqlite.ts'
 import { temporaryFolder } from '../ledger/temporary-folder.ts'
-import { engine } from '../support/database-backends.ts'
 import { freePort } from '../support/free-port.ts'
 import { startServed, workspaceKey } from '../support/served-process.ts'
-
-const onSqlite = engine === 'sqlite' ? {} : { skip: 'is about the embedded database' }
 
 for (const fallback of ['local', 'reject']) {
   test(`a node starts, and stops, while Redis is away and the fallback is ${fallback}`, async () => {
@@ -22,7 +19,7 @@ for (const fallback of ['local', 'reject']) {
   })
 }
 
-test('a start waits for another process that writes to the embedded database', onSqlite, async () => {
+test('a start waits for another process that writes to the embedded database', async () => {
   using folder = temporaryFolder()
   await (await startServed(folder.path)).stop()
   using writer = lockedDatabase(folder.path)
@@ -34,7 +31,7 @@ test('a start waits for another process that writes to the embedded database', o
   assert.equal(await server.stop(), 0)
 })
 
-test('a stop ends with 0 while another process writes to the embedded database', onSqlite, async () => {
+test('a stop ends with 0 while another process writes to the embedded database', async () => {
   using folder = temporaryFolder()
   await using server = await startServed(folder.path)
   const groups = `${server.management}/v1/gateway/groups`
