@@ -10,8 +10,9 @@ import { reportAttempt } from './attempt-report.ts'
 import { pendingEvents, webhooksWithDeadDeliveries } from './backlog.ts'
 import { removeDeletedWebhooks } from './deleted-webhooks.ts'
 import { claimMs, recordAttempt, releaseClaims } from './delivery-claims.ts'
-import { type AttemptKind, Lane } from './lane.ts'
-import { takeWork, type WebhookWork, webhooksOf, webhooksWithWork } from './webhook-work.ts'
+import { type AttemptKind, attemptsAtOnceMax, Lane } from './lane.ts'
+import { type Turn, Turns } from './turns.ts'
+import { findWebhooks, takeWork, type WebhookName, type WebhookWork, webhooksWithWork } from './webhook-work.ts'
 
 /**
  * Brings every billing event of a workspace to each of its webhooks, at least once (contract §14).
@@ -28,6 +29,7 @@ import { takeWork, type WebhookWork, webhooksOf, webhooksWithWork } from './webh
  * - Killed while it waits: the time of the next attempt is in the row, and the schedule goes on.
  * - A receiver fails: its deliveries are retried as `schedule.ts` says, then dead: kept until somebody asks for them.
  * - A receiver hangs: it has a few attempts under way (`lane.ts`) and takes nothing from the others but those.
+ * - All receivers of a workspace hang: they have their part of the attempts, and what is left is the others' (`turns.ts`).
  * - The database is away: nothing new begins; what attempts came to waits in memory, no more than are under way.
  *
  * Work goes in steps: one transaction keeps what attempts came to, and claims what is due next, for a few webhooks at a
@@ -52,6 +54,8 @@ export interface DispatcherOptions {
   isAlone?: boolean
   /** Attempts under way at a time, to all receivers: each holds one body, of 300 kB at most, in memory. */
   attemptsMax?: number
+  /** Of these, those of one workspace. */
+  workspaceAttemptsMax?: number
   /** How long disposing waits for attempts under way; the next start makes anew what is left then. */
   closeMs?: number
 }
@@ -60,10 +64,11 @@ export interface DispatcherOptions {
 export async function startDispatcher({
   isAlone = true,
   attemptsMax = 256,
+  workspaceAttemptsMax = Math.ceil(attemptsMax / 4),
   closeMs = 5_000,
   ...parts
 }: DispatcherOptions): Promise<Dispatcher> {
-  const dispatcher = new StoredDispatcher({ isAlone, attemptsMax, closeMs, ...parts })
+  const dispatcher = new StoredDispatcher({ isAlone, attemptsMax, workspaceAttemptsMax, closeMs, ...parts })
   await dispatcher.start()
   return dispatcher
 }
@@ -77,7 +82,8 @@ class StoredDispatcher implements Dispatcher {
   readonly #parts: Required<DispatcherOptions>
   readonly #lanes = new Map<string, Lane>()
   readonly #grownWorkspaces = new Set<string>()
-  readonly #webhooksToLookAt = new Set<string>()
+  readonly #changedWebhooks = new Set<string>()
+  readonly #turns: Turns
   readonly #underWay = new Set<Promise<void>>()
   readonly #finished: FinishedAttempt[] = []
   #steps: Promise<void> | null = null
@@ -89,6 +95,7 @@ class StoredDispatcher implements Dispatcher {
 
   constructor(parts: Required<DispatcherOptions>) {
     this.#parts = parts
+    this.#turns = new Turns({ ...parts, webhookAttemptsMax: attemptsAtOnceMax })
   }
 
   async start(): Promise<void> {
@@ -109,7 +116,7 @@ class StoredDispatcher implements Dispatcher {
   }
 
   webhookChanged(webhookId: string): void {
-    this.#webhooksToLookAt.add(webhookId)
+    this.#changedWebhooks.add(webhookId)
     this.#wake()
   }
 
@@ -138,12 +145,8 @@ class StoredDispatcher implements Dispatcher {
 
   #hasWork(): boolean {
     if (this.#stopped) return false
-    const canLook = this.#webhooksToLookAt.size > 0 && this.#room() > 0
-    return this.#finished.length > 0 || this.#grownWorkspaces.size > 0 || canLook
-  }
-
-  #room(): number {
-    return this.#parts.attemptsMax - this.#underWay.size
+    const hasNews = this.#grownWorkspaces.size > 0 || this.#changedWebhooks.size > 0
+    return hasNews || this.#finished.length > 0 || this.#turns.hasNext
   }
 
   async #runSteps(): Promise<void> {
@@ -165,65 +168,59 @@ class StoredDispatcher implements Dispatcher {
   }
 
   async #step(): Promise<void> {
-    await this.#findGrownWebhooks()
-    const webhookIds = this.#takeWebhooksToLookAt()
+    await this.#hearNews()
+    const turns = this.#turns.take(webhooksPerStep)
     const finished = this.#finished.splice(0)
-    let works: Map<string, WebhookWork | null>
+    let works: Map<Turn, WebhookWork | null>
     try {
       works = await this.#parts.database.transaction(async (transaction) => {
         for (const attempt of finished) await recordAttempt(attempt, transaction)
-        return this.#takeWorks(webhookIds, transaction)
+        return this.#takeWorks(turns, transaction)
       })
     } catch (error) {
       this.#finished.unshift(...finished)
-      for (const id of webhookIds) this.#webhooksToLookAt.add(id)
+      this.#turns.giveBack(turns)
       throw error
     }
-    for (const [webhookId, work] of works) this.#begin(webhookId, work)
+    for (const [turn, work] of works) this.#begin(turn, work)
   }
 
-  async #findGrownWebhooks(): Promise<void> {
-    const workspaceIds = [...this.#grownWorkspaces]
-    if (workspaceIds.length === 0) return
-    const webhookIds = await webhooksOf(workspaceIds, this.#parts.database.queries)
-    for (const id of webhookIds) this.#webhooksToLookAt.add(id)
+  /** The webhooks of which there is news wait for their turn. */
+  async #hearNews(): Promise<void> {
+    const { queries } = this.#parts.database
+    const [workspaceIds, webhookIds] = [[...this.#grownWorkspaces], [...this.#changedWebhooks]]
+    this.#willLookAt(await findWebhooks('id', webhookIds, queries))
+    this.#willLookAt(await findWebhooks('workspace_id', workspaceIds, queries))
     for (const id of workspaceIds) this.#grownWorkspaces.delete(id)
+    for (const id of webhookIds) this.#changedWebhooks.delete(id)
   }
 
-  #takeWebhooksToLookAt(): string[] {
-    // In an order that all nodes keep to, so that their transactions do not wait in a circle.
-    const ids = [...this.#webhooksToLookAt].slice(0, webhooksPerStep).sort()
-    for (const id of ids) this.#webhooksToLookAt.delete(id)
-    return ids
+  #willLookAt(webhooks: readonly WebhookName[]): void {
+    for (const { id, workspace_id } of webhooks) this.#turns.add(id, workspace_id)
   }
 
-  async #takeWorks(webhookIds: readonly string[], transaction: Transaction): Promise<Map<string, WebhookWork | null>> {
-    const works = new Map<string, WebhookWork | null>()
+  async #takeWorks(turns: readonly Turn[], transaction: Transaction): Promise<Map<Turn, WebhookWork | null>> {
+    const works = new Map<Turn, WebhookWork | null>()
     const { clock } = this.#parts
     const [nowMs, monotonicMs] = [clock.now(), clock.monotonic()]
-    let room = this.#room()
-    for (const id of webhookIds) {
-      if (room === 0) {
-        this.#webhooksToLookAt.add(id)
-        continue
-      }
-      const lane = this.#lane(id)
-      const work = await takeWork(id, transaction, {
+    // In an order that all nodes keep to, so that their transactions do not wait in a circle.
+    for (const turn of turns.toSorted((one, other) => (one.webhookId < other.webhookId ? -1 : 1))) {
+      const lane = this.#lane(turn.webhookId)
+      const work = await takeWork(turn.webhookId, transaction, {
         firstsMax: lane.room('first', monotonicMs),
         repeatsMax: lane.room('repeat', monotonicMs),
-        attemptsMax: room,
+        attemptsMax: turn.attemptsMax,
         isFailing: lane.isFailing,
         nowMs,
         claimedUntilMs: nowMs + claimMs,
       })
-      works.set(id, work)
-      if (work !== null) room -= work.firsts.length + work.repeats.length
+      works.set(turn, work)
     }
     return works
   }
 
   /** Starts the attempts that were claimed, and sees to it that the webhook is looked at when the next is due. */
-  #begin(webhookId: string, work: WebhookWork | null): void {
+  #begin({ webhookId, workspaceId }: Turn, work: WebhookWork | null): void {
     const { clock } = this.#parts
     const lane = this.#lane(webhookId)
     lane.timer?.cancel()
@@ -232,7 +229,8 @@ class StoredDispatcher implements Dispatcher {
     for (const due of work?.firsts ?? []) this.#startAttempt(lane, 'first', due)
     const lookAfterMs = lane.nextLookAfterMs(work?.nextDueAfterMs ?? null, clock.monotonic())
     if (lookAfterMs !== null) {
-      lane.timer = clock.after(Math.max(1, lookAfterMs), () => this.webhookChanged(webhookId))
+      const webhook = { id: webhookId, workspace_id: workspaceId }
+      lane.timer = clock.after(Math.max(1, lookAfterMs), () => this.#lookAgain(webhook))
     } else if (lane.isIdle) {
       this.#lanes.delete(webhookId)
     }
@@ -244,13 +242,20 @@ class StoredDispatcher implements Dispatcher {
     return lane
   }
 
+  #lookAgain(webhook: WebhookName): void {
+    this.#willLookAt([webhook])
+    this.#wake()
+  }
+
   #startAttempt(lane: Lane, kind: AttemptKind, due: DueDelivery): void {
+    this.#turns.begin(due.webhook.workspace_id)
     lane.begin(kind, this.#parts.clock.monotonic())
     const underWay = this.#attempt(due).then((finished) => {
       this.#underWay.delete(underWay)
+      this.#turns.end(due.webhook.workspace_id)
       lane.end(kind, { delivered: finished?.after.status === 'delivered' })
       if (finished !== null) this.#finished.push(finished)
-      this.webhookChanged(due.webhook.id)
+      this.#lookAgain(due.webhook)
     })
     this.#underWay.add(underWay)
   }
@@ -269,8 +274,7 @@ class StoredDispatcher implements Dispatcher {
   }
 
   async #lookThrough(): Promise<void> {
-    const webhookIds = await webhooksWithWork(this.#parts.database.queries)
-    for (const id of webhookIds) this.#webhooksToLookAt.add(id)
+    this.#willLookAt(await webhooksWithWork(this.#parts.database.queries))
     this.#wake()
   }
 

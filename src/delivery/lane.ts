@@ -6,6 +6,9 @@ export type AttemptKind = 'first' | 'repeat'
 /** Attempts under way at a time, of each kind: neither new events nor old ones hold up the others. */
 const underWayMax = { first: 4, repeat: 2 } satisfies Record<AttemptKind, number>
 
+/** Attempts that may begin for one receiver together. */
+export const attemptsAtOnceMax = underWayMax.first + underWayMax.repeat
+
 /** While a receiver fails, how long after one first attempt the next may begin. */
 const probeGapMs = 1_000
 

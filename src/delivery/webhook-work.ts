@@ -14,6 +14,8 @@ export interface WebhookWork {
   nextDueAfterMs: number | null
 }
 
+export type WebhookName = Pick<WebhookRow, 'id' | 'workspace_id'>
+
 export interface WorkLimits {
   firstsMax: number
   repeatsMax: number
@@ -49,11 +51,11 @@ export async function takeWork(
 }
 
 /** The webhooks that have something to send, now or later. */
-export async function webhooksWithWork(queries: Queries): Promise<string[]> {
-  const rows = await queries
+export function webhooksWithWork(queries: Queries): Promise<WebhookName[]> {
+  return queries
     .selectFrom('webhooks')
     .leftJoin('ledger_heads', 'ledger_heads.workspace_id', 'webhooks.workspace_id')
-    .select('webhooks.id')
+    .select(['webhooks.id', 'webhooks.workspace_id'])
     .where('deleted_at', 'is', null)
     .where((eb) =>
       eb.or([
@@ -68,18 +70,21 @@ export async function webhooksWithWork(queries: Queries): Promise<string[]> {
       ]),
     )
     .execute()
-  return rows.map(({ id }) => id)
 }
 
-/** The webhooks of these workspaces. */
-export async function webhooksOf(workspaceIds: readonly string[], queries: Queries): Promise<string[]> {
-  const rows = await queries
+/** The webhooks whose `column` has one of `values`. */
+export async function findWebhooks(
+  column: keyof WebhookName,
+  values: readonly string[],
+  queries: Queries,
+): Promise<WebhookName[]> {
+  if (values.length === 0) return []
+  return queries
     .selectFrom('webhooks')
-    .select('id')
-    .where('workspace_id', 'in', workspaceIds)
+    .select(['id', 'workspace_id'])
+    .where(column, 'in', values)
     .where('deleted_at', 'is', null)
     .execute()
-  return rows.map(({ id }) => id)
 }
 
 async function findWebhook(id: string, queries: Queries): Promise<WebhookRow | null> {

@@ -240,6 +240,36 @@ test('receivers that hang or fail delay nobody else', async () => {
   assert.ok(hanging.posts.length <= 4)
 })
 
+test('receivers of one workspace that all hang have a quarter of the attempts, and hold up no other workspace', async () => {
+  using folder = temporaryFolder()
+  const clock = new ManualClock()
+  await using installation = await openInstallation({ folder: folder.path, clock, attemptsMax: 16 })
+  await using hanging = await startReceiver(hang)
+  await using healthy = await startReceiver()
+  for (let webhook = 0; webhook < 20; webhook += 1) await installation.addWebhook({ url: hanging.url })
+  await installation.addWebhook({ url: healthy.url, workspaceId: 'workspace-b' })
+  await installation.record([sampleEvent()])
+  await until(() => hanging.posts.length === 4)
+  for (let round = 1; round <= 5; round += 1) {
+    await installation.record([sampleEvent(), sampleEvent({ workspaceId: 'workspace-b' })])
+    await until(() => healthy.posts.length === round)
+  }
+  assert.equal(clock.monotonic(), 0)
+  assert.equal(hanging.posts.length, 4)
+
+  // Their time is up: those that waited are next, each in its turn.
+  const webhookOf = new Map(
+    (await installation.database.queries.selectFrom('webhook_deliveries').selectAll().execute()).map(
+      ({ request_id, webhook_id }) => [request_id, webhook_id],
+    ),
+  )
+  clock.advance(10_000)
+  await until(() => hanging.posts.length === 8)
+  const deliveries = await installation.database.queries.selectFrom('webhook_deliveries').selectAll().execute()
+  for (const { request_id, webhook_id } of deliveries) webhookOf.set(request_id, webhook_id)
+  assert.equal(new Set(hanging.posts.map(({ requestId }) => webhookOf.get(requestId))).size, 8)
+})
+
 test('a wall clock that is set back an hour holds up neither a retry nor new events', async () => {
   using folder = temporaryFolder()
   const clock = new ManualClock()
@@ -326,7 +356,12 @@ test('a receiver that fails is given no new events while a thousand deliveries w
 test('a webhook for which there was no room gets its events as soon as there is', async () => {
   using folder = temporaryFolder()
   const clock = new ManualClock()
-  await using installation = await openInstallation({ folder: folder.path, clock, attemptsMax: 2 })
+  await using installation = await openInstallation({
+    folder: folder.path,
+    clock,
+    attemptsMax: 2,
+    workspaceAttemptsMax: 2,
+  })
   await using hanging = await startReceiver(hang)
   await using healthy = await startReceiver()
   await installation.addWebhook({ url: hanging.url })

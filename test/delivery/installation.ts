@@ -18,6 +18,7 @@ export interface InstallationOptions extends PostboxOptions {
   folder: string
   clock: Clock
   attemptsMax?: number
+  workspaceAttemptsMax?: number
   /** Whether no other installation delivers from the folder's database. */
   isAlone?: boolean
 }
@@ -26,6 +27,7 @@ export async function openInstallation({
   folder,
   clock,
   attemptsMax = 256,
+  workspaceAttemptsMax = Math.ceil(attemptsMax / 4),
   isAlone = true,
   ...postboxOptions
 }: InstallationOptions) {
@@ -44,6 +46,7 @@ export async function openInstallation({
       log: openLog({ level: 'silent' }),
       metrics,
       attemptsMax,
+      workspaceAttemptsMax,
       isAlone,
       closeMs: 100,
     }),
