@@ -71,6 +71,7 @@ export function mountRoutes(
         const caller = callers.get(request)
         if (caller === undefined) throw new Error('A request came this far without authentication.')
         const asked: Asked = { request, caller, judgeAgain: (queries) => judge(request, queries) }
+        await route.before()
         const answer =
           route.transaction === 'none'
             ? await serveOutside(route, asked, { database, clock })

@@ -34,6 +34,7 @@ export function defineRoute<
     method,
     transaction: definition.transaction ?? (method === 'GET' ? 'none' : 'one'),
     outlivesDatabase: definition.outlivesDatabase ?? false,
+    before: definition.before ?? (async () => {}),
     path,
     permission,
     summary,
@@ -85,6 +86,8 @@ export interface RouteDefinition<
   errors?: readonly ErrorCode[]
   /** Left out: `one` for all but GET. */
   transaction?: Held
+  /** What has to be awaited before the transaction begins, since others wait for that. */
+  before?(): Promise<void>
   /** Whether those who have called before may call while the database is away; the handler then has to do without it. */
   outlivesDatabase?: boolean
   /** May return more than the answer declares, for `audit`. */
@@ -127,6 +130,7 @@ export interface Route {
   method: RouteMethod
   transaction: TransactionMode
   outlivesDatabase: boolean
+  before(): Promise<void>
   path: string
   permission: Permission
   summary: string

@@ -61,6 +61,8 @@ const WebhookTombstone = z
 type WebhookTombstone = z.output<typeof WebhookTombstone>
 
 export interface WebhookParts {
+  /** Resolves once the ledger has every event that was committed before the call. */
+  flush: () => Promise<void>
   secretBox: SecretBox
   clock: Clock
   dispatcher: {
@@ -82,6 +84,8 @@ export function webhookRoutes(parts: WebhookParts): Route[] {
       tag,
       body: CreateWebhookRequest,
       response: WebhookWithSecret,
+      // It begins where the record ends, and what is on its way there is older than it.
+      before: parts.flush,
       handler: ({ workspace, body, transaction }) => createWebhook(workspace.id, body, { ...parts, transaction }),
       audit: ({ id }) => [
         { event_type: 'WEBHOOK_CREATED', webhook_id: id },
