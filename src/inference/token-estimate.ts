@@ -1,4 +1,5 @@
 import type { TokenCounts } from '../ledger/billing-event.ts'
+import { tokensMax } from '../token-bounds.ts'
 import type { Api } from './api.ts'
 import type { Span } from './json-text.ts'
 import { estimatePromptTokens } from './prompt-estimate.ts'
@@ -36,8 +37,8 @@ export class TokenEstimate {
   /** The prompt, and all output added so far. */
   async tokens(): Promise<TokenCounts> {
     return {
-      inputTokens: await countPrompt(this.#request, this.#api),
-      outputTokens: await this.#outputTokens,
+      inputTokens: Math.min(tokensMax, await countPrompt(this.#request, this.#api)),
+      outputTokens: Math.min(tokensMax, await this.#outputTokens),
       cachedInputTokens: 0,
     }
   }
