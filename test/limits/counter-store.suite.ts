@@ -107,6 +107,8 @@ export function counterStoreSuite(backend: CounterBackend): void {
       const reserved = 50 * requestTokensMax - 1_225
       assert.deepEqual(await levels(counters, buckets), [reserved + 7, reserved + 7])
       await pass(30_001)
+      // Whoever asks gives back what has ended, a bounded number at a time; other tests have left some, too.
+      await levels(counters, buckets)
       assert.deepEqual(await levels(counters, buckets), [7, 7])
     })
 

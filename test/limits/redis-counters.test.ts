@@ -176,6 +176,8 @@ describe('counters that several nodes share in Redis', withoutRedis, () => {
       ]
       for (const counters of [one, one, other]) await counters.settle(await admit(counters, buckets, 30), 20)
       await one.release(await admit(one, buckets, 5))
+      // What was settled is told in the background, and known to a node once it has asked after that.
+      for (const node of [one, other]) await until(async () => (await levels(node, buckets))[0] === 60)
       await redis.send(['FLUSHALL'])
       assert.deepEqual(await levels(other, buckets), [60, 3])
       await admit(one, buckets, 40)
