@@ -1,7 +1,19 @@
-import { randomBytes } from 'node:crypto'
-import { chmodSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
-import { join } from 'node:path'
+import { randomBytes, randomUUID } from 'node:crypto'
+import {
+  chmodSync,
+  closeSync,
+  existsSync,
+  fsyncSync,
+  linkSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs'
+import { dirname, join } from 'node:path'
 import { mintKey } from './access/api-key.ts'
+import { settings } from './config.ts'
 import { StartError } from './errors.ts'
 
 /** Makes the data folder where there is none, readable by its owner alone. */
@@ -15,7 +27,11 @@ export function openDataDir(path: string): void {
 
 /** The operator key that the data folder keeps, made on first use. */
 export function keptOperatorKey(dataDir: string): string {
-  return kept(operatorKeyPath(dataDir), () => mintKey('op_').key)
+  return kept(operatorKeyPath(dataDir), {
+    make: () => mintKey('op_').key,
+    parse: settings.operatorKey.parse,
+    remedy: 'Write a key to it, or remove it: the next start makes another.',
+  })
 }
 
 /**
@@ -31,10 +47,11 @@ export function keptMasterKey(dataDir: string): Buffer {
 
 /** The same, also while a rotation is unfinished: the key that secrets were under before it. */
 export function presentMasterKey(dataDir: string): Buffer {
-  return Buffer.from(
-    kept(masterKeyPath(dataDir), () => randomBytes(32).toString('base64')),
-    'base64',
-  )
+  return kept(masterKeyPath(dataDir), {
+    make: () => randomBytes(32).toString('base64'),
+    parse: settings.masterKey.parse,
+    remedy: 'Put its copy in its place. Where no secret was ever stored, remove it: the next start makes another.',
+  })
 }
 
 /** Where a rotation keeps the key that is to take the present one's place. */
@@ -52,8 +69,45 @@ export function operatorKeyPath(dataDir: string): string {
   return join(dataDir, 'operator-key')
 }
 
-function kept(path: string, make: () => string): string {
-  if (!existsSync(path)) writeFileSync(path, `${make()}\n`, { mode: 0o600, flag: 'wx', flush: true })
+interface KeptSecret<Value> {
+  make: () => string
+  /** As a setting's: the message of what it throws completes "… must". */
+  parse: (text: string) => Value
+  remedy: string
+}
+
+function kept<Value>(path: string, { make, parse, remedy }: KeptSecret<Value>): Value {
+  if (!existsSync(path)) keep(path, make())
   chmodSync(path, 0o600)
-  return readFileSync(path, 'utf8').trim()
+  try {
+    return parse(readFileSync(path, 'utf8').trim())
+  } catch (cause) {
+    throw new StartError(`${path} must ${messageOf(cause)}. ${remedy}`, { cause })
+  }
+}
+
+/**
+ * Keeps `secret`, unless there is one by now. The file appears with all that belongs in it: no crash, and no full disk,
+ * leaves a part of it, and of processes that start at once all have the same.
+ */
+function keep(path: string, secret: string): void {
+  const draft = `${path}.${randomUUID()}`
+  try {
+    writeFileSync(draft, `${secret}\n`, { mode: 0o600, flag: 'wx', flush: true })
+    linkSync(draft, path)
+  } catch (cause) {
+    if (!existsSync(path)) throw new StartError(`${path} cannot be written: ${messageOf(cause)}.`, { cause })
+  } finally {
+    rmSync(draft, { force: true })
+  }
+  const folder = openSync(dirname(path), 'r')
+  try {
+    fsyncSync(folder)
+  } finally {
+    closeSync(folder)
+  }
+}
+
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error)
 }

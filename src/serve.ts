@@ -1,6 +1,6 @@
 import { join } from 'node:path'
 import { KeyUse } from './access/key-use.ts'
-import { type Clock, sleep, systemClock, utcDay } from './clock.ts'
+import { type Clock, inTime, sleep, systemClock, utcDay } from './clock.ts'
 import type { Config } from './config.ts'
 import { startDispatcher } from './delivery/dispatcher.ts'
 import { sendTestEvent } from './delivery/test-event.ts'
@@ -15,7 +15,7 @@ import { openCounters } from './limits/open-counters.ts'
 import { listen } from './listen.ts'
 import { openLog } from './log.ts'
 import { startForgettingAnswers } from './management/idempotency.ts'
-import { openManagementListener } from './management/listener.ts'
+import { closeManagementListener, openManagementListener } from './management/listener.ts'
 import { createBootstrapWorkspace } from './management/workspaces.ts'
 import { metricsText, openMetrics } from './metrics.ts'
 import { openPostbox } from './outbound.ts'
@@ -35,6 +35,11 @@ export interface RunningServer extends AsyncDisposable {
   /** Where the operator key comes from, for the banner. */
   dataDir: string
 }
+
+/** How long a stop waits for management's requests, which had the time of the customers' requests before. */
+const managementMsMax = 5_000
+/** How long a stop ships what workers have left. */
+const leftJournalsMsMax = 5_000
 
 /**
  * Builds the parts, starts them in the order in which they need one another, and resolves once both listeners
@@ -77,11 +82,13 @@ export async function serve(config: Config, { clock = systemClock }: { clock?: C
     config.workers === 1 ? null : await openWorkerPool({ config, masterKey, journalPaths, counters, clock, log })
   if (pool !== null) {
     // What a worker has left that had to be killed.
-    started.defer(() =>
-      shipLeftJournals(config.dataDir, [], { ledger: ledgerWriter, clock, log, metrics }).catch((cause) => {
+    started.defer(async () => {
+      const shipped = shipLeftJournals(config.dataDir, [], { ledger: ledgerWriter, clock, log, metrics })
+      const late = () => new Error('The ledger does not take them in time.')
+      await inTime(clock, shipped, { withinMs: leftJournalsMsMax, late }).catch((cause) => {
         log.warn({ err: cause }, 'events stay in the journal of a worker; the next start ships them')
-      }),
-    )
+      })
+    })
     started.use(pool)
   }
   const plane =
@@ -139,7 +146,8 @@ export async function serve(config: Config, { clock = systemClock }: { clock?: C
     ready: () => isAccepting,
     databaseReachable: () => follower?.isCurrent ?? true,
   })
-  started.defer(() => management.close())
+  const managementMs = Math.min(config.shutdownTimeoutMs, managementMsMax)
+  started.defer(() => closeManagementListener(management, { clock, timeoutMs: managementMs }))
 
   const inference = await plane.listen(config.inferenceListen)
   started.defer(() => plane.drain())

@@ -4,6 +4,7 @@ import apiReference, { type FastifyApiReferenceOptions } from '@scalar/fastify-a
 import Fastify, { type FastifyInstance } from 'fastify'
 import { keyHash } from '../access/api-key.ts'
 import type { KeyUse } from '../access/key-use.ts'
+import type { Clock } from '../clock.ts'
 import { notFound } from '../errors.ts'
 import type { CounterStore } from '../limits/counter-store.ts'
 import type { Log } from '../log.ts'
@@ -59,7 +60,7 @@ const bodyBytesMax = 1024 * 1024
 
 /**
  * The management listener (contract §2, §4): the REST API, its OpenAPI document at `/v1/spec`, readable docs at
- * `/docs`, `/metrics` and `/health/*`. Ready for `listen`; `close` waits for the requests in flight.
+ * `/docs`, `/metrics` and `/health/*`. Ready for `listen`; `closeManagementListener` is its end.
  */
 export async function openManagementListener(parts: ManagementParts): Promise<FastifyInstance> {
   const { log, operatorKey, requestTimeoutMs = 30_000 } = parts
@@ -110,6 +111,17 @@ export async function openManagementListener(parts: ManagementParts): Promise<Fa
   await server.register(apiReference, apiReferenceOptions)
   await server.ready()
   return server
+}
+
+/** Stops accepting and waits for the requests in flight; what is left after `timeoutMs` is cut. */
+export async function closeManagementListener(
+  listener: FastifyInstance,
+  { clock, timeoutMs }: { clock: Clock; timeoutMs: number },
+): Promise<void> {
+  // Once it is closing, Node no longer looks after the time that a client takes for its request.
+  const timer = clock.after(timeoutMs, () => listener.server.closeAllConnections())
+  await listener.close()
+  timer.cancel()
 }
 
 /** The docs come whole from this listener: whatever the page would fetch from elsewhere, the browser refuses. */

@@ -9,6 +9,7 @@ export type WorkerCalls = {
   listen: (address: ListenAddress) => Promise<string>
   invalidate: (change: Change) => Promise<void>
   flush: () => Promise<void>
+  ping: () => Promise<void>
   metrics: () => Promise<MetricObject[]>
   drain: () => Promise<void>
   stop: () => Promise<void>

@@ -1,5 +1,5 @@
 import type { MetricObject } from 'prom-client'
-import { type Clock, inTime, sleep } from '../clock.ts'
+import { type Clock, inTime, repeat, sleep, type Timer } from '../clock.ts'
 import type { Config, ListenAddress } from '../config.ts'
 import { UnavailableError } from '../errors.ts'
 import { type InferencePlane, recordingMsMax } from '../inference-plane.ts'
@@ -28,6 +28,12 @@ export interface WorkerPool extends InferencePlane {
 
 /** How long a worker may take to answer what takes it no time, to hear of a change for one. */
 const answerMs = 1_000
+const pingEveryMs = 5_000
+/**
+ * Whoever has left so many in a row without an answer hangs. One would not do: where all processes were held up, the
+ * machine's sleep for one, this one may be the first to go on.
+ */
+const pingsUnansweredMax = 2
 /** How long a caller waits for the workers' journals to be shipped. */
 const flushMsMax = 10_000
 const restartPauseMs = 100
@@ -43,7 +49,8 @@ const failedStartPauseMs = 2_000
  * - Each worker has a journal of its own. One that dies leaves it to its successor, which ships it before it listens;
  *   what it had reserved returns when the leases end.
  * - A change holds in all workers before whoever made it has an answer.
- * - A worker that hangs holds up nobody: one that does not hear of a change in time, or does not stop, is killed.
+ * - A worker that hangs holds up nobody: one that does not hear of a change in time, or does not stop, is killed; so is
+ *   one that gives no sign of life, since the kernel goes on giving it its share of the connections.
  */
 export async function openWorkerPool(parts: WorkerPoolParts): Promise<WorkerPool> {
   const pool = new ForkedWorkers(parts)
@@ -64,6 +71,7 @@ class ForkedWorkers implements WorkerPool {
   readonly #places: readonly Place[]
   readonly #listeners: ShippedListener[] = []
   #address: ListenAddress | null = null
+  #pings: Timer | null = null
   #stopping = false
 
   constructor(parts: WorkerPoolParts) {
@@ -84,6 +92,7 @@ class ForkedWorkers implements WorkerPool {
       throw error
     }
     for (const place of this.#places) void this.#keepTaken(place)
+    this.#pings = repeat(this.#parts.clock, pingEveryMs, () => this.#ping())
   }
 
   async listen(address: ListenAddress): Promise<string> {
@@ -131,6 +140,7 @@ class ForkedWorkers implements WorkerPool {
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.#stopping = true
+    this.#pings?.cancel()
     for (const { worker } of this.#workers({ areOpen: false })) worker.kill()
     const ended = this.#places.map(({ worker }) => worker?.ended)
     await this.#allInTime(stopMsMax, async ({ channel, ended }) => {
@@ -138,6 +148,17 @@ class ForkedWorkers implements WorkerPool {
       await ended
     })
     await Promise.all(ended)
+  }
+
+  #ping(): void {
+    for (const { number, worker } of this.#workers({ areOpen: true })) {
+      if (worker.pingsUnanswered < pingsUnansweredMax) {
+        worker.ping()
+        continue
+      }
+      this.#parts.log.error({ number }, 'a worker hangs, and is killed')
+      worker.kill()
+    }
   }
 
   /** What a worker has left that ends meanwhile is in the record when its successor has opened. */

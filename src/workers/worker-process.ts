@@ -10,6 +10,8 @@ export class WorkerProcess {
   readonly ended: Promise<WorkerEnd>
   /** Whether it has answered `open`. Until it has it serves nobody, and holds no copy of anything that is stored. */
   isOpen = false
+  /** How often it was asked for a sign of life since it last gave one. */
+  pingsUnanswered = 0
   readonly #child: ChildProcess
 
   constructor(answers: MainCalls) {
@@ -24,6 +26,16 @@ export class WorkerProcess {
         resolve({ err })
       })
     })
+  }
+
+  ping(): void {
+    this.pingsUnanswered += 1
+    this.channel.call('ping').then(
+      () => {
+        this.pingsUnanswered = 0
+      },
+      () => undefined,
+    )
   }
 
   kill(): void {

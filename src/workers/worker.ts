@@ -27,6 +27,7 @@ const main: MainChannel = new Channel(process, {
   listen: async (address) => (await opening.promise).listen(address),
   invalidate: async (change) => (await opening.promise).invalidate(change),
   flush: async () => (await opening.promise).flush(),
+  ping: async () => {},
   metrics: () => metrics.registry.getMetricsAsJSON(),
   drain: async () => (await opening.promise).drain(),
   stop: async () => {

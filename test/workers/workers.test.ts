@@ -118,6 +118,14 @@ describe('an inference process that hangs', () => {
     assert.deepEqual(await statusesOfCalls(gateway, customer.key), Array(12).fill(429))
   })
 
+  test('is replaced without anybody asking, and no other is', async () => {
+    await using _gateway = await startGateway({ settings: { TOLLGATE_WORKERS: '2' } })
+    const [hanging = 0, healthy = 0] = childProcesses()
+    process.kill(hanging, 'SIGSTOP')
+    await until(() => childProcesses().length === 2 && !childProcesses().includes(hanging), { withinMs: 30_000 })
+    assert.ok(childProcesses().includes(healthy))
+  })
+
   test('keeps the installation from stopping no longer than a request may, and its events arrive', async () => {
     using folder = temporaryFolder()
     const settings = { TOLLGATE_WORKERS: '2', TOLLGATE_SHUTDOWN_TIMEOUT_MS: '200' }
