@@ -19,10 +19,14 @@ const metrics = openMetrics()
 let isAlone = false
 const parts = new AsyncDisposableStack()
 const opening = Promise.withResolvers<InferencePlane>()
+/** What is under way: what it has opened is disposed of when it has ended. */
+let start: Promise<unknown> = Promise.resolve()
 
 const main: MainChannel = new Channel(process, {
-  open: async (start) => {
-    opening.resolve(await open(start))
+  open: async (options) => {
+    const opened = open(options)
+    start = opened
+    opening.resolve(await opened)
   },
   listen: async (address) => (await opening.promise).listen(address),
   invalidate: async (change) => (await opening.promise).invalidate(change),
@@ -56,8 +60,9 @@ async function endAlone(): Promise<void> {
   isAlone = true
   using _alive = keepAlive()
   const late = () => new Error('The worker has not ended in time.')
+  const disposed = start.catch(() => undefined).then(() => parts.disposeAsync())
   try {
-    await inTime(systemClock, parts.disposeAsync(), { withinMs: endMsMax, late })
+    await inTime(systemClock, disposed, { withinMs: endMsMax, late })
   } catch {
     process.kill(process.pid, 'SIGKILL')
   }
