@@ -30,9 +30,7 @@ const OrgPrefixes = distinct(OrgPrefix, { by: (prefix) => prefix, message: (pref
 const fields = {
   name: z.string().min(1).max(255),
   onboarded: z.boolean().describe('Whether it may use /v1/gateway/, and its customers the inference listener.'),
-  org_prefixes: OrgPrefixes.describe(
-    'First segments of the slugs that are its own; no other workspace has them, or endpoints under them.',
-  ),
+  org_prefixes: OrgPrefixes.describe('First segments of the slugs that are its own.'),
   key_prefix: z
     .string()
     .max(32)
@@ -150,7 +148,7 @@ async function createWorkspace(
   { transaction, changeLog, clock, key = mintKey('wk_') }: WriteParts & { key?: MintedKey | undefined },
 ): Promise<z.output<typeof CreatedWorkspace>> {
   const workspace = { id: newId(clock.now()), ...request, created_at: timestamp(clock.now()) }
-  await refuseTakenPrefixes(workspace, { present: [] }, transaction)
+  await refuseTakenPrefixes(workspace.id, request.org_prefixes, transaction)
   await transaction.queries.insertInto('workspaces').values(toRow(workspace)).execute()
   await insertDefaultTeam(workspace.id, { transaction, clock })
   await insertAccount(workspace.id, { transaction, clock })
@@ -186,7 +184,7 @@ async function updateWorkspace(
   const row = await lockWorkspace(id, transaction)
   if (row === undefined) throw notFound('workspace')
   const workspace = { ...toWorkspace(row), ...changes }
-  await refuseTakenPrefixes(workspace, { present: orgPrefixes(row) }, transaction)
+  if (changes.org_prefixes !== undefined) await refuseTakenPrefixes(id, changes.org_prefixes, transaction)
   await transaction.queries.updateTable('workspaces').set(toRow(workspace)).where('id', '=', id).execute()
   changeLog.record(transaction, { kind: 'workspace', workspaceId: id })
   return workspace
@@ -229,39 +227,13 @@ function audited({ id, name }: Pick<Workspace, 'id' | 'name'>) {
   return { workspace_id: id, workspace_name: name }
 }
 
-/** A prefix that the workspace has not had yet must be nobody's, and in use nowhere else. */
-async function refuseTakenPrefixes(
-  { id, org_prefixes }: Pick<Workspace, 'id' | 'org_prefixes'>,
-  { present }: { present: readonly string[] },
-  transaction: Transaction,
-): Promise<void> {
-  const added = org_prefixes.filter((prefix) => prefix !== anyPrefix && !present.includes(prefix))
-  if (added.length === 0) return
+async function refuseTakenPrefixes(id: string, prefixes: readonly string[], transaction: Transaction): Promise<void> {
   await takeLock('names', transaction)
   const taken = await othersPrefixes(id, transaction.queries)
-  for (const prefix of added) {
-    const path = `org_prefixes.${org_prefixes.indexOf(prefix)}`
-    if (taken.has(prefix)) throw invalid(path, `The prefix '${prefix}' belongs to another workspace.`)
-    const used = await othersEndpoint(id, prefix, transaction.queries)
-    if (used !== undefined) {
-      throw invalid(
-        path,
-        `The prefix '${prefix}' is in use by the workspace '${used.workspace_id}', which has the endpoint '${used.slug}'. It has to delete its endpoints under this prefix, or give them other slugs, first.`,
-      )
-    }
+  for (const [index, prefix] of prefixes.entries()) {
+    if (taken.has(prefix))
+      throw invalid(`org_prefixes.${index}`, `The prefix '${prefix}' belongs to another workspace.`)
   }
-}
-
-/** An endpoint of another workspace under `prefix`: one that may use any may have been there before. */
-function othersEndpoint(workspaceId: string, prefix: string, queries: Queries) {
-  const start = `${prefix}/`
-  return queries
-    .selectFrom('endpoints')
-    .select(['workspace_id', 'slug'])
-    .where('workspace_id', '!=', workspaceId)
-    .where(({ eb, fn, ref, val }) => eb(fn<string>('substr', [ref('slug'), val(1), val(start.length)]), '=', start))
-    .orderBy('slug')
-    .executeTakeFirst()
 }
 
 function toWorkspace(row: WorkspaceRow): Workspace {
