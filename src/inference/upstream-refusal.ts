@@ -24,9 +24,6 @@ const ErrorBody = z.union([
     .transform(({ detail }) => ({ error: { message: detail, type: null, code: null, param: null } })),
 ])
 
-/** These are about the lab's own credential, and quote it: their text is the lab's affair. */
-const credentialStatuses: readonly number[] = [401, 403, 407]
-
 /**
  * What the client is told when upstream answered with anything but 200: its 4xx in the shape of the API called,
  * with the model by the name that the client knows; a 5xx, or what is no answer at all, as a bad gateway
@@ -41,8 +38,8 @@ export async function upstreamRefusal(
     response.discard()
     return refusals.upstreamFailed
   }
-  if (credentialStatuses.includes(status)) {
-    response.discard()
+  const error = parseError(await readUpTo(response, bodyBytesMax))
+  if (error !== null && quotesCredential(error.message, target)) {
     return {
       status,
       type: 'invalid_request_error',
@@ -51,7 +48,6 @@ export async function upstreamRefusal(
       headers: retryHeaders(headers),
     }
   }
-  const error = parseError(await readUpTo(response, bodyBytesMax))
   return {
     status,
     type: error?.type ?? 'invalid_request_error',
@@ -60,6 +56,17 @@ export async function upstreamRefusal(
     param: error?.param ?? null,
     headers: retryHeaders(headers),
   }
+}
+
+/** Providers that refuse a key tell its beginning. */
+const quotedLength = 6
+
+/** Whether the message is about the lab's own credential for this upstream, which is nobody else's affair. */
+function quotesCredential(message: string, { credentialHeaders }: Target): boolean {
+  return credentialHeaders
+    .filter((_, index) => index % 2 === 1)
+    .map((value) => value.slice(value.lastIndexOf(' ') + 1))
+    .some((credential) => credential.length >= quotedLength && message.includes(credential.slice(0, quotedLength)))
 }
 
 /** Where upstream is, and its name for the model, are the lab's own affair. */

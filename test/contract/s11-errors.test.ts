@@ -1,7 +1,6 @@
 import assert from 'node:assert/strict'
 import { connect } from 'node:net'
 import { after, before, describe, test } from 'node:test'
-import { request } from 'undici'
 import { type Customer, chat, defaultSlug, type Gateway, startGateway } from '../support/gateway.ts'
 import type { Trouble } from '../support/mock-upstream/script.ts'
 import { type MockUpstream, startMockUpstream } from '../support/mock-upstream.ts'
@@ -266,26 +265,32 @@ describe('inference errors', () => {
     }
   })
 
-  for (const status of [401, 403, 407]) {
-    test(`an upstream that refuses the lab's credential with ${status} is not quoted`, async () => {
-      const body = { error: { message: 'Incorrect API key: sk-ab1***wXyZ.', type: 'auth', code: 'key', param: 'sk' } }
-      upstream.script({ trouble: { kind: 'error', status, body, headers: { 'retry-after': '7' } } })
-      // `fetch` takes a 407 for one of its own proxy.
-      const response = await request(`${gateway.inference}/v1/chat/completions`, {
-        method: 'POST',
-        headers: { authorization: `Bearer ${customer.key}` },
-        body: JSON.stringify(chat()),
-      })
-      assert.equal(response.statusCode, status)
-      assert.equal(response.headers['retry-after'], '7')
-      assert.deepEqual(((await response.body.json()) as ErrorBody).error, {
-        message: 'The model refused the request. Your API key is not the reason.',
-        type: 'invalid_request_error',
-        code: null,
-        param: null,
-      })
+  test("an upstream that quotes the lab's credential is not quoted", async () => {
+    const secret = await gateway.manage<{ id: string }>('POST', '/v1/secrets', {
+      name: 'ours',
+      value: 'sk-lab-0123456789',
     })
-  }
+    await gateway.manage('POST', '/v1/gateway/endpoints', {
+      slug: 'acme/secret',
+      targets: [{ provider: 'OPENAI_COMPATIBLE', base_url: upstream.baseUrl, target_model: 'm', secret_id: secret.id }],
+    })
+    const caller = await gateway.customer({ slug: 'acme/secret' })
+    const errorFor = async (message: string) => {
+      const body = { error: { message, type: 'auth', code: 'invalid_api_key', param: 'key' } }
+      upstream.script({ trouble: { kind: 'error', status: 401, body, headers: { 'retry-after': '7' } } })
+      const response = await gateway.infer(caller.key, chat({ model: 'acme/secret' }))
+      assert.equal(response.status, 401)
+      assert.equal(response.headers.get('retry-after'), '7')
+      return ((await response.json()) as ErrorBody).error
+    }
+    assert.deepEqual(await errorFor('Incorrect API key provided: sk-lab-0***6789.'), {
+      message: 'The model refused the request. Your API key is not the reason.',
+      type: 'invalid_request_error',
+      code: null,
+      param: null,
+    })
+    assert.equal((await errorFor('This project has no access.')).message, 'This project has no access.')
+  })
 
   test('an upstream that nobody listens at is 502', async () => {
     await gateway.publish('acme/gone', 'http://127.0.0.1:1/v1')
