@@ -48,10 +48,23 @@ export function keptMasterKey(dataDir: string): Buffer {
 /** The same, also while a rotation is unfinished: the key that secrets were under before it. */
 export function presentMasterKey(dataDir: string): Buffer {
   return kept(masterKeyPath(dataDir), {
-    make: () => randomBytes(32).toString('base64'),
+    make: newMasterKey,
     parse: settings.masterKey.parse,
     remedy: 'Put its copy in its place. Where no secret was ever stored, remove it: the next start makes another.',
   })
+}
+
+/** The key that is to take the present one's place: that of a rotation that was not finished, or a new one. */
+export function keptNextMasterKey(dataDir: string): Buffer {
+  return kept(nextMasterKeyPath(dataDir), {
+    make: newMasterKey,
+    parse: settings.masterKey.parse,
+    remedy: 'Remove it: no secret is under a key that was never whole.',
+  })
+}
+
+function newMasterKey(): string {
+  return randomBytes(32).toString('base64')
 }
 
 /** Where a rotation keeps the key that is to take the present one's place. */

@@ -1,9 +1,8 @@
-import { randomBytes } from 'node:crypto'
-import { existsSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
+import { renameSync } from 'node:fs'
 import type { Command } from 'commander'
 import { type Config, processEnvironment, readConfig } from '../config.ts'
 import { StartError } from '../errors.ts'
-import { masterKeyPath, nextMasterKeyPath, presentMasterKey } from '../generated-secrets.ts'
+import { keptNextMasterKey, masterKeyPath, nextMasterKeyPath, presentMasterKey } from '../generated-secrets.ts'
 import { holdJournals } from '../ledger/left-journals.ts'
 import type { Database } from '../storage/database.ts'
 import { keepNodesAway } from '../storage/locks.ts'
@@ -36,11 +35,8 @@ async function rotateMasterKey(config: Config): Promise<void> {
   const path = masterKeyPath(dataDir)
   const nextPath = nextMasterKeyPath(dataDir)
   const present = new SecretBox(config.masterKey ?? presentMasterKey(dataDir))
-  if (!existsSync(nextPath)) {
-    writeFileSync(nextPath, `${randomBytes(32).toString('base64')}\n`, { mode: 0o600, flag: 'wx', flush: true })
-  }
-  const nextText = readFileSync(nextPath, 'utf8').trim()
-  const next = new SecretBox(Buffer.from(nextText, 'base64'))
+  const nextKey = keptNextMasterKey(dataDir)
+  const next = new SecretBox(nextKey)
 
   const isDone = await areUnder(next, database.queries)
   if (!isDone && (await areUnder(present, database.queries)) === false) {
@@ -55,7 +51,7 @@ async function rotateMasterKey(config: Config): Promise<void> {
     process.stderr.write(
       `${count} secrets are encrypted anew. Set TOLLGATE_MASTER_KEY to this, then remove ${nextPath}:\n`,
     )
-    process.stdout.write(`${nextText}\n`)
+    process.stdout.write(`${nextKey.toString('base64')}\n`)
   }
 }
 
