@@ -1,5 +1,6 @@
 import type { Dialect } from './dialects.ts'
 import { EventFrames } from './event-frames.ts'
+import { lastingCopy } from './response-tap.ts'
 
 export interface KeptFramesOptions {
   dialect: Dialect
@@ -53,9 +54,7 @@ export class KeptFrames {
   #makeRoom(bytes: number): void {
     if (bytes <= this.#room.length) return
     const size = Math.max(1024, 4 * this.#room.length, bytes)
-    const room = Buffer.allocUnsafeSlow(Math.min(size, this.#keptBytesMax))
-    room.set(this.#room.subarray(0, this.#keptBytes))
-    this.#room = room
+    this.#room = lastingCopy(this.#room.subarray(0, this.#keptBytes), Math.min(size, this.#keptBytesMax))
   }
 
   #drawKept(): void {

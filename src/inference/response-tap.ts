@@ -33,10 +33,10 @@ export interface Tapped {
 
 /**
  * A copy to keep as long as a stream is open. One that `Buffer.from` makes is a part of a pool of 64 kB, and would
- * keep all of it.
+ * keep all of it. With a greater `size` there is room behind the bytes.
  */
-export function lastingCopy(bytes: Buffer): Buffer {
-  const copy = Buffer.allocUnsafeSlow(bytes.length)
+export function lastingCopy(bytes: Buffer, size = bytes.length): Buffer {
+  const copy = Buffer.allocUnsafeSlow(size)
   copy.set(bytes)
   return copy
 }

@@ -128,7 +128,7 @@ export class EventStreamTap implements ResponseTap {
     if (this.#heldBytes === 0) {
       this.#held = lastingCopy(bytes)
     } else {
-      if (length > this.#held.length) this.#held = withRoom(this.#held, Math.min(2 * length, this.#frameBytesMax))
+      if (length > this.#held.length) this.#held = lastingCopy(this.#held, Math.min(2 * length, this.#frameBytesMax))
       this.#held.set(bytes, this.#heldBytes)
     }
     this.#heldBytes = length
@@ -243,12 +243,6 @@ const frameBytesMaxDefault = 16 * 1024 * 1024
 const lineFeed = 0x0a
 const noBytes = Buffer.alloc(0)
 const nothing: Tapped = { send: null, final: null }
-
-function withRoom(bytes: Buffer, size: number): Buffer {
-  const room = Buffer.allocUnsafeSlow(size)
-  room.set(bytes)
-  return room
-}
 
 function nameAsJson(model: string): { json: Buffer; text: string } {
   const json = lastingCopy(Buffer.from(JSON.stringify(model)))
