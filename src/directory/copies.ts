@@ -1,4 +1,5 @@
 import { LRUCache } from 'lru-cache'
+import { slugLengthMax } from '../slug.ts'
 
 /** How long a key or slug that does not exist is remembered: long enough to bear a flood of one wrong key. */
 const absentMs = 5_000
@@ -6,7 +7,7 @@ const absentMax = 10_000
 /** All their ids together, in characters: what callers invent takes little memory, also once its time has passed. */
 const absentLengthMax = 256 * 1024
 /** Slugs are the longest ids that rows have. */
-export const idLengthMax = 255
+const idLengthMax = slugLengthMax
 
 /**
  * Bounded copies of rows, read on demand. Rows that do not exist are remembered apart and briefly, so that a

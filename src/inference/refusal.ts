@@ -1,6 +1,6 @@
-import { idLengthMax } from '../directory/copies.ts'
 import type { HeaderList } from '../http1/headers.ts'
 import { describeRefusal, type RefusedLimit } from '../limits/limiter.ts'
+import { slugLengthMax } from '../slug.ts'
 
 /**
  * An inference request that is not served: what the customer is told, in whichever dialect is spoken. Nothing
@@ -100,9 +100,9 @@ export function modelNotFound(slug: string): Refusal {
   }
 }
 
-/** Of a name as long as any that exists, all. */
-function beginning(name: string): string {
-  return name.length <= idLengthMax ? name : `${name.slice(0, idLengthMax)}…`
+/** All of a slug that could exist. */
+function beginning(slug: string): string {
+  return slug.length <= slugLengthMax ? slug : `${slug.slice(0, slugLengthMax)}…`
 }
 
 /** A request that does not fit one of its limits (contract §12). */

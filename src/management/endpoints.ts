@@ -3,6 +3,7 @@ import type { Clock } from '../clock.ts'
 import { invalid } from '../errors.ts'
 import { newId } from '../id.ts'
 import type { EndpointTarget } from '../providers.ts'
+import { slugLengthMax } from '../slug.ts'
 import type { ChangeLog } from '../storage/change-log.ts'
 import type { Queries, Transaction } from '../storage/database.ts'
 import { takeLock } from '../storage/locks.ts'
@@ -22,7 +23,7 @@ const Region = z.enum(['UNRESTRICTED', 'EU']).meta({ id: 'SharedEndpointRegionV1
 
 const slug = z
   .string()
-  .max(255)
+  .max(slugLengthMax)
   .regex(new RegExp(`^${urlSegment}/${urlSegment}$`), 'Must be two URL-safe segments, like your-org/your-model.')
   .describe('What customers call it: a prefix of the workspace, and a name.')
 const targets = z.array(EndpointTargetRequest).min(1).max(5).describe('In order of priority.')

@@ -1,5 +1,6 @@
 import { z } from 'zod'
 import { limitTypes, rateLimitUnits, usageLimitUnits } from '../limits/effective-limits.ts'
+import { slugLengthMax } from '../slug.ts'
 import { distinct } from './distinct.ts'
 
 const LimitType = z.enum(limitTypes).meta({ id: 'LimitTypeV1' })
@@ -14,7 +15,7 @@ const UsageLimit = z.strictObject({ type: LimitType, unit: UsageLimitUnit, thres
 /** A model that a group or user may call, with the limits that it declares itself (contract §7). */
 export const ModelConfig = z
   .strictObject({
-    slug: z.string().max(255).regex(/^\S+$/, 'Must be a slug: not empty, and without spaces.'),
+    slug: z.string().max(slugLengthMax).regex(/^\S+$/, 'Must be a slug: not empty, and without spaces.'),
     rate_limits: distinct(RateLimit, {
       by: ({ type, unit }) => `${type} per ${unit}`,
       message: (limit) => `There is already a rate limit on ${limit}.`,
