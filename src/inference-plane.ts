@@ -27,8 +27,11 @@ export interface InferencePlane extends AsyncDisposable {
   invalidate(change: Change): Promise<void>
   /** Resolves once the ledger has every event that was committed before the call. */
   flush(): Promise<void>
-  /** Stops accepting and resolves once the requests in flight have ended, or had to be cut, and are recorded. */
-  drain(): Promise<void>
+  /**
+   * Stops accepting and resolves once the requests in flight have ended, or had to be cut, and are recorded. They may
+   * take `withinMs`, and no longer than the settings say.
+   */
+  drain(limit?: { withinMs: number }): Promise<void>
   /** Calls `listener`, after each batch, with the ids of the workspaces whose record has grown. */
   onShipped(listener: ShippedListener): void
 }
@@ -94,22 +97,22 @@ export async function openInferencePlane({
     { requestTimeoutMs: config.requestBodyTimeoutMs },
   )
   const serving = new ServingTime(server)
-  const stop = async () => {
-    await serving.drain({ clock, timeoutMs: config.shutdownTimeoutMs })
+  const drain = async ({ withinMs } = { withinMs: config.shutdownTimeoutMs }) => {
+    await serving.drain({ clock, timeoutMs: Math.min(withinMs, config.shutdownTimeoutMs) })
     const late = () => new Error('Requests were still under way.')
     // The journal closes after this: what was produced for clients that are gone is to be recorded first.
     await inTime(clock, idle(), { withinMs: recordingMsMax, late }).catch((cause) =>
       log.error({ err: cause }, cause.message),
     )
   }
-  opened.defer(stop)
+  opened.defer(() => drain())
 
   const parts = opened.move()
   return {
     listen: (address) => serving.listen({ ...address, variable: 'TOLLGATE_INFERENCE_LISTEN', isShared: sharesAddress }),
     invalidate: async (change) => directory.invalidate(change),
     flush: () => shipper.flush(),
-    drain: stop,
+    drain,
     onShipped: (listener) => shipper.onShipped(listener),
     [Symbol.asyncDispose]: () => parts.disposeAsync(),
   }

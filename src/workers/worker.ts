@@ -1,6 +1,5 @@
 import { KeyUse } from '../access/key-use.ts'
 import { inTime, keepAlive, systemClock } from '../clock.ts'
-import type { Config } from '../config.ts'
 import { type InferencePlane, openInferencePlane } from '../inference-plane.ts'
 import { openLedgerWriter } from '../ledger/ledger-writer.ts'
 import { openLog } from '../log.ts'
@@ -16,17 +15,15 @@ import { type MainChannel, sharedCounters } from './shared-counters.ts'
  * shares, and the main process sees to management and delivery. It ends with the main process, whatever ends that.
  */
 const metrics = openMetrics()
-let isAlone = false
 const parts = new AsyncDisposableStack()
 const opening = Promise.withResolvers<InferencePlane>()
-/** What is under way: what it has opened is disposed of when it has ended. */
-let start: Promise<unknown> = Promise.resolve()
+/** Once it is under way: what it opens is disposed of when it has ended. */
+let start: Promise<InferencePlane> | null = null
 
 const main: MainChannel = new Channel(process, {
   open: async (options) => {
-    const opened = open(options)
-    start = opened
-    opening.resolve(await opened)
+    start = open(options)
+    opening.resolve(await start)
   },
   listen: async (address) => (await opening.promise).listen(address),
   invalidate: async (change) => (await opening.promise).invalidate(change),
@@ -57,25 +54,22 @@ const endMsMax = 15_000
  * one waits for the journal, and without counters nobody can be admitted.
  */
 async function endAlone(): Promise<void> {
-  isAlone = true
   using _alive = keepAlive()
   const late = () => new Error('The worker has not ended in time.')
-  const disposed = start.catch(() => undefined).then(() => parts.disposeAsync())
+  const end = async () => {
+    const plane = await start?.catch(() => null)
+    await plane?.drain({ withinMs: lastRequestsMs })
+    await parts.disposeAsync()
+  }
   try {
-    await inTime(systemClock, disposed, { withinMs: endMsMax, late })
+    await inTime(systemClock, end(), { withinMs: endMsMax, late })
   } catch {
     process.kill(process.pid, 'SIGKILL')
   }
 }
 
-async function open({ config: shared, masterKey, journalPath, leaseMs }: WorkerStart): Promise<InferencePlane> {
+async function open({ config, masterKey, journalPath, leaseMs }: WorkerStart): Promise<InferencePlane> {
   const clock = systemClock
-  const config: Config = {
-    ...shared,
-    get shutdownTimeoutMs() {
-      return isAlone ? Math.min(lastRequestsMs, shared.shutdownTimeoutMs) : shared.shutdownTimeoutMs
-    },
-  }
   const log = openLog({ level: config.logLevel })
   const database = parts.use(await openDatabase(config, { connectionsMax: inferenceConnectionsMax }))
   const keyUse = parts.use(new KeyUse({ database, clock, log }))
