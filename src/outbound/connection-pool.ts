@@ -105,10 +105,7 @@ export class ConnectionPool {
 
   /** Those whose time is over would only be found where a request asks for them. */
   #closeUnneeded(nowMs: number): void {
-    for (const [origin, free] of this.#free) {
-      const kept = free.filter(({ untilMs }) => untilMs > nowMs)
-      if (kept.length === free.length) continue
-      this.#free.set(origin, kept)
+    for (const free of this.#free.values()) {
       for (const { connection, untilMs } of free) if (untilMs <= nowMs) connection.destroy()
     }
   }
