@@ -15,5 +15,5 @@ export const requestTokensMax = 2 * tokensMax
 export const dayTokensMax = 2 ** 52 - 1
 
 export function isTokenCount(value: unknown): value is number {
-  return Number.isSafeInteger(value) && (value as number) >= 0 && (value as number) <= tokensMax
+  return typeof value === 'number' && Number.isSafeInteger(value) && value >= 0 && value <= tokensMax
 }
