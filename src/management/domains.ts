@@ -1,6 +1,6 @@
 import { z } from 'zod'
 import type { Clock } from '../clock.ts'
-import { ApiError, invalid } from '../errors.ts'
+import { invalid } from '../errors.ts'
 import { canonicalHostname } from '../hostname.ts'
 import { newId } from '../id.ts'
 import type { ChangeLog } from '../storage/change-log.ts'
@@ -8,6 +8,7 @@ import type { Queries, Transaction } from '../storage/database.ts'
 import { type PageRequest, Pagination, page, pageQuery, pageStart } from '../storage/page.ts'
 import type { DomainRow } from '../storage/tables.ts'
 import { refuseDuplicate } from '../storage/unique-violation.ts'
+import { refuseBeyond } from './at-most.ts'
 import { owned } from './owned.ts'
 import { defineRoute, type Route } from './route.ts'
 import { Timestamp, timestamp } from './timestamp.ts'
@@ -27,6 +28,7 @@ const DomainTombstone = z
   .meta({ id: 'DomainTombstoneV1' })
 type DomainTombstone = z.output<typeof DomainTombstone>
 
+/** All of them are in each node's memory. */
 const domainsMax = 1_000
 
 export interface DomainParts {
@@ -91,24 +93,14 @@ async function createDomain(
     throw invalid('hostname', 'Must be a hostname like api.your-lab.com, without a scheme, a port or a path.')
   }
   if (reservedHostnames.includes(hostname)) throw invalid('hostname', `${hostname} belongs to the installation.`)
-  await refuseTooMany(workspaceId, transaction.queries)
+  const domains = transaction.queries.selectFrom('domains').where('workspace_id', '=', workspaceId)
+  await refuseBeyond(domainsMax, 'hostnames', domains)
   const row: DomainRow = { id: newId(clock.now()), workspace_id: workspaceId, hostname, created_at: clock.now() }
   await refuseDuplicate(transaction.queries.insertInto('domains').values(row).execute(), () =>
     invalid('hostname', `${hostname} is already taken.`),
   )
   changeLog.record(transaction, { kind: 'domains' })
   return toDomain(row)
-}
-
-/** All of them are in each node's memory. */
-async function refuseTooMany(workspaceId: string, queries: Queries): Promise<void> {
-  const { domains } = await queries
-    .selectFrom('domains')
-    .select((eb) => eb.fn.countAll<number>().as('domains'))
-    .where('workspace_id', '=', workspaceId)
-    .executeTakeFirstOrThrow()
-  if (Number(domains) < domainsMax) return
-  throw new ApiError('VALIDATION_ERROR', { message: `A workspace has at most ${domainsMax} hostnames.` })
 }
 
 async function listDomains(workspaceId: string, request: PageRequest, queries: Queries): Promise<Domains> {

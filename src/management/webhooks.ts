@@ -1,12 +1,12 @@
 import { z } from 'zod'
 import { mintSigningSecret, signingSecretPurpose } from '../access/signing-secret.ts'
 import type { Clock } from '../clock.ts'
-import { ApiError } from '../errors.ts'
 import { newId } from '../id.ts'
 import type { Queries, Transaction } from '../storage/database.ts'
 import { type PageRequest, Pagination, page, pageQuery, pageStart } from '../storage/page.ts'
 import type { SecretBox } from '../storage/secret-box.ts'
 import type { WebhookRow } from '../storage/tables.ts'
+import { refuseBeyond } from './at-most.ts'
 import { defineRoute, type Route } from './route.ts'
 import { Timestamp, timestamp } from './timestamp.ts'
 import { findWebhook } from './webhook-row.ts'
@@ -162,7 +162,11 @@ async function createWebhook(
   { transaction, secretBox, clock, dispatcher }: WriteParts,
 ): Promise<WebhookWithSecret> {
   const { queries } = transaction
-  await refuseTooMany(workspaceId, queries)
+  const webhooks = queries
+    .selectFrom('webhooks')
+    .where('workspace_id', '=', workspaceId)
+    .where('deleted_at', 'is', null)
+  await refuseBeyond(webhooksMax, 'webhooks', webhooks)
   const head = await queries
     .selectFrom('ledger_heads')
     .select('position')
@@ -187,17 +191,6 @@ async function createWebhook(
   await queries.insertInto('webhooks').values(row).execute()
   transaction.onCommit(() => dispatcher.webhookChanged(id))
   return { ...toWebhook(row, { clock }), signing_secret }
-}
-
-async function refuseTooMany(workspaceId: string, queries: Queries): Promise<void> {
-  const { webhooks } = await queries
-    .selectFrom('webhooks')
-    .select((eb) => eb.fn.countAll<number>().as('webhooks'))
-    .where('workspace_id', '=', workspaceId)
-    .where('deleted_at', 'is', null)
-    .executeTakeFirstOrThrow()
-  if (Number(webhooks) < webhooksMax) return
-  throw new ApiError('VALIDATION_ERROR', { message: `A workspace has at most ${webhooksMax} webhooks.` })
 }
 
 async function listWebhooks(

@@ -186,6 +186,39 @@ describe('conventions of the management API', () => {
   })
 })
 
+test('a workspace has at most 100 webhooks and 1,000 hostnames; one that it gives up makes room', async () => {
+  const clock = new ManualClock()
+  await using management = await startManagement({ clock })
+  const lab = await management.lab()
+  const { queries } = management.database
+  const domains = Array.from({ length: 999 }, (_, index) => `${index}.example.com`)
+  for (const hostname of domains) {
+    await queries
+      .insertInto('domains')
+      .values({ id: hostname, workspace_id: lab.workspaceId, hostname, created_at: 1 })
+      .execute()
+  }
+  const ofDomains = {
+    path: '/v1/gateway/domains',
+    bodyOf: (index: number) => ({ hostname: `new-${index}.example.com` }),
+  }
+  const ofWebhooks = {
+    path: '/v1/gateway/webhooks',
+    bodyOf: (index: number) => ({ url: `https://example.com/${index}` }),
+  }
+  for (let index = 0; index < 99; index++) await lab.ok(`POST ${ofWebhooks.path}`, ofWebhooks.bodyOf(index))
+  // A hundred requests a second are as many as a key may send.
+  clock.advance(1_000)
+
+  for (const { path, bodyOf } of [ofDomains, ofWebhooks]) {
+    const last = await lab.ok<{ id: string }>(`POST ${path}`, bodyOf(1_000))
+    const { message } = await lab.refused(400, `POST ${path}`, bodyOf(1_001))
+    assert.match(message, /^A workspace has at most (1000 hostnames|100 webhooks)\.$/)
+    await lab.ok(`DELETE ${path}/${last.id}`)
+    await lab.ok(`POST ${path}`, bodyOf(1_002))
+  }
+})
+
 test('the 101st request of a key to a route within a second is a 429 that says when to come back', async () => {
   const clock = new ManualClock()
   await using management = await startManagement({ clock })

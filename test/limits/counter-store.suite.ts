@@ -164,12 +164,7 @@ export function counterStoreSuite(backend: CounterBackend): void {
 
     test('releasing gives everything back, the request included', async () => {
       const { counters } = await running.open({ leaseMs })
-      const buckets = [
-        bucket({ unit: 'SECOND', threshold: 1 }),
-        bucket({ type: 'TOKEN', unit: 'MINUTE', threshold: 10 }),
-        bucket({ unit: 'DAY', threshold: 1 }),
-        bucket({ type: 'TOKEN', unit: 'DAY', threshold: 10 }),
-      ]
+      const buckets = roomForOne()
       await counters.release(await admit(counters, buckets, 10))
       assert.deepEqual(await levels(counters, buckets), [0, 0, 0, 0])
       await admit(counters, buckets, 10)
@@ -177,12 +172,7 @@ export function counterStoreSuite(backend: CounterBackend): void {
 
     test('who is abandoned counts in rolling windows, and not towards a day', async () => {
       const { counters } = await running.open({ leaseMs })
-      const buckets = [
-        bucket({ unit: 'SECOND', threshold: 1 }),
-        bucket({ type: 'TOKEN', unit: 'MINUTE', threshold: 10 }),
-        bucket({ unit: 'DAY', threshold: 1 }),
-        bucket({ type: 'TOKEN', unit: 'DAY', threshold: 10 }),
-      ]
+      const buckets = roomForOne()
       const abandoned = await admit(counters, buckets, 10)
       await counters.abandon(abandoned, 3)
       await counters.settle(abandoned, 5)
@@ -328,6 +318,16 @@ export function counterStoreSuite(backend: CounterBackend): void {
       assert.deepEqual(await levels(counters, buckets), [5])
     })
   })
+}
+
+/** A request of 10 tokens, in windows and for the day. */
+function roomForOne(): Bucket[] {
+  return [
+    bucket({ unit: 'SECOND', threshold: 1 }),
+    bucket({ type: 'TOKEN', unit: 'MINUTE', threshold: 10 }),
+    bucket({ unit: 'DAY', threshold: 1 }),
+    bucket({ type: 'TOKEN', unit: 'DAY', threshold: 10 }),
+  ]
 }
 
 async function admit(counters: CounterStore, buckets: readonly Bucket[], tokens = 1): Promise<Hold> {
