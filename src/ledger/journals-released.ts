@@ -1,11 +1,11 @@
 import { readFileSync, statSync } from 'node:fs'
 import { join } from 'node:path'
-import { type Clock, sleep } from './clock.ts'
-import { StartError } from './errors.ts'
-import { holdJournalLock } from './ledger/journal-lock.ts'
-import { presentJournals } from './ledger/left-journals.ts'
-import type { Log } from './log.ts'
-import { isBusy } from './storage/sqlite-dialect.ts'
+import { type Clock, sleep } from '../clock.ts'
+import { StartError } from '../errors.ts'
+import type { Log } from '../log.ts'
+import { isBusy } from '../storage/sqlite-dialect.ts'
+import { holdJournalLock } from './journal-lock.ts'
+import { presentJournals } from './left-journals.ts'
 
 /** Longer than the workers of a main process that was killed take to end. */
 const releaseMsMax = 20_000
