@@ -225,8 +225,20 @@ export function pieces(bytes: Buffer, edits: readonly Edit[]): Buffer[] {
   return made
 }
 
-/** The edit that gives a scanned object one more member, behind the others; `value` is JSON. */
-export function appendMember<Name extends string>(object: ScannedObject<Name>, name: string, value: string): Edit {
-  const member = `${object.empty ? '' : ','}${JSON.stringify(name)}:${value}`
-  return { start: object.closeAt, end: object.closeAt, replacement: Buffer.from(member) }
+/** A member to give to objects, made once: its bytes must not be a part of a pool of 64 kB that a long stream keeps. */
+export class NewMember {
+  readonly #alone: Buffer
+  readonly #behindOthers: Buffer
+
+  /** `value` is JSON. */
+  constructor(name: string, value: string) {
+    const member = `${JSON.stringify(name)}:${value}`
+    this.#alone = Buffer.from(member)
+    this.#behindOthers = Buffer.from(`,${member}`)
+  }
+
+  /** The edit that gives it to a scanned object, behind its other members. */
+  appendedTo({ closeAt, empty }: Pick<ScannedObject<never>, 'closeAt' | 'empty'>): Edit {
+    return { start: closeAt, end: closeAt, replacement: empty ? this.#alone : this.#behindOthers }
+  }
 }

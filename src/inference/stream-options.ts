@@ -1,4 +1,4 @@
-import { appendMember, type Edit, MemberNames, type ScannedObject, scanJsonObject } from './json-scan.ts'
+import { type Edit, MemberNames, NewMember, type ScannedObject, scanJsonObject } from './json-scan.ts'
 import type { Span } from './json-text.ts'
 import { ambiguousName, malformedRequest, type Refusal } from './refusal.ts'
 
@@ -22,9 +22,9 @@ export function readStreamOptions(
   request: ScannedObject<'stream_options'>,
 ): StreamOptions | { refusal: Refusal } {
   const span = request.members.stream_options
-  if (span === undefined) return without(appendMember(request, 'stream_options', onlyUsage))
+  if (span === undefined) return without(optionsWithUsage.appendedTo(request))
   const bytes = body.subarray(span.start, span.end)
-  if (bytes.equals(nullText)) return without({ ...span, replacement: Buffer.from(onlyUsage) })
+  if (bytes.equals(nullText)) return without({ ...span, replacement: onlyUsage })
 
   const options = scanJsonObject(bytes, optionNames)
   if (!options.ok) {
@@ -32,13 +32,13 @@ export function readStreamOptions(
     return { refusal: isAmbiguous ? ambiguousName(usageName) : notValid('stream_options', 'a JSON object') }
   }
   const { include_usage } = options.members
-  if (include_usage === undefined) return without(moved(appendMember(options, 'include_usage', 'true'), span))
+  if (include_usage === undefined) return without(moved(usageOption.appendedTo(options), span))
   switch (bytes.toString('utf8', include_usage.start, include_usage.end)) {
     case 'true':
       return { includesUsage: true, withUsage: null }
     case 'false':
     case 'null':
-      return without(moved({ ...include_usage, replacement: Buffer.from('true') }, span))
+      return without(moved({ ...include_usage, replacement: trueText }, span))
     default:
       return { refusal: notValid(usageName, 'true or false') }
   }
@@ -46,7 +46,10 @@ export function readStreamOptions(
 
 const optionNames = new MemberNames(['include_usage'])
 const usageName = 'stream_options.include_usage'
-const onlyUsage = '{"include_usage":true}'
+const onlyUsage = Buffer.from('{"include_usage":true}')
+const optionsWithUsage = new NewMember('stream_options', onlyUsage.toString())
+const usageOption = new NewMember('include_usage', 'true')
+const trueText = Buffer.from('true')
 const nullText = Buffer.from('null')
 
 function without(withUsage: Edit): StreamOptions {

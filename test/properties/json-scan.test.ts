@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import fc from 'fast-check'
-import { appendMember, MemberNames, pieces, scanJsonObject, splice } from '../../src/inference/json-scan.ts'
+import { MemberNames, NewMember, pieces, scanJsonObject, splice } from '../../src/inference/json-scan.ts'
 import { chunked, cuts } from '../support/chunks.ts'
 import { escapedName, jsonText, objectText, spaced } from '../support/json-documents.ts'
 
@@ -126,7 +126,7 @@ describe('editing a scanned object', () => {
         const bytes = Buffer.from(text)
         const scan = scanJsonObject(bytes, names)
         fc.pre(scan.ok)
-        const edits = [appendMember(scan, 'added', '{"include_usage":true}')]
+        const edits = [new NewMember('added', '{"include_usage":true}').appendedTo(scan)]
         if (scan.members.model)
           edits.unshift({ ...scan.members.model, replacement: Buffer.from(JSON.stringify(model)) })
 
