@@ -1,6 +1,5 @@
 import type { Dialect } from './dialects.ts'
 import { EventFrames } from './event-frames.ts'
-import { lastingCopy } from './response-tap.ts'
 
 export interface KeptFramesOptions {
   dialect: Dialect
@@ -12,16 +11,16 @@ export interface KeptFramesOptions {
 
 /**
  * What a stream has produced, in case that upstream does not count it. Most streams report their usage and nothing
- * kept here is ever read, so frames are only copied (20 ns each). When the room is used up, the text is drawn out
- * of them (1.5 µs each), a small part of their size; when that is much too, it is handed on. So memory has a bound,
- * however long the stream is.
+ * kept here is ever read, so frames are only held on to. When they are many, the text is drawn out of them (1.5 µs
+ * each), a small part of their size; when that is much too, it is handed on. So memory has a bound, however long the
+ * stream is.
  */
 export class KeptFrames {
   readonly #dialect: Dialect
   readonly #takeText: (text: string) => void
   readonly #keptBytesMax: number
   readonly #textLengthMax: number
-  #room: Buffer = Buffer.alloc(0)
+  #kept: string[] = []
   #keptBytes = 0
   #text = ''
 
@@ -32,16 +31,12 @@ export class KeptFrames {
     this.#textLengthMax = textLengthMax
   }
 
-  /** Keeps whole frames. */
-  keep(frames: Buffer): void {
+  /** Keeps whole frames, written with a character for each of their bytes. */
+  keep(frames: string): void {
     if (this.#keptBytes + frames.length > this.#keptBytesMax) this.#drawKept()
-    if (frames.length > this.#keptBytesMax) {
-      this.#draw(frames)
-      return
-    }
-    this.#makeRoom(this.#keptBytes + frames.length)
-    this.#room.set(frames, this.#keptBytes)
+    this.#kept.push(frames)
     this.#keptBytes += frames.length
+    if (frames.length > this.#keptBytesMax) this.#drawKept()
   }
 
   /** What was produced since text was last handed on. */
@@ -50,19 +45,10 @@ export class KeptFrames {
     return this.#text
   }
 
-  /** Grows as it fills: a stream that has sent little holds little. */
-  #makeRoom(bytes: number): void {
-    if (bytes <= this.#room.length) return
-    const size = Math.max(1024, 4 * this.#room.length, bytes)
-    this.#room = lastingCopy(this.#room.subarray(0, this.#keptBytes), Math.min(size, this.#keptBytesMax))
-  }
-
   #drawKept(): void {
-    this.#draw(this.#room.subarray(0, this.#keptBytes))
+    const bytes = Buffer.from(this.#kept.join(''), 'latin1')
+    this.#kept = []
     this.#keptBytes = 0
-  }
-
-  #draw(bytes: Buffer): void {
     const texts: string[] = []
     for (const frames = new EventFrames(bytes); frames.next(); ) {
       const lines = frames.field('data').map(({ start, end }) => bytes.toString('utf8', start, end))

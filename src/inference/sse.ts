@@ -143,7 +143,6 @@ export class EventStreamTap implements ResponseTap {
   }
 
   #pass(bytes: Buffer): Tapped {
-    this.#produced.keep(bytes)
     const finalBefore = this.#sawEnd
     const { edits, endsAt } = this.#readFrames(bytes)
     return tapped(bytes, edits, finalBefore ? 0 : endsAt)
@@ -154,6 +153,7 @@ export class EventStreamTap implements ResponseTap {
     const edits: Edit[] = []
     let endsAt = bytes.length
     const frames = new EventFrames(bytes)
+    this.#produced.keep(frames.text)
     const telling = new TellingPlaces(this.#dialect.telling, frames.text)
     if (telling.none && this.#isUsageOutrun && !this.#namesModelInEachFrame) return { edits, endsAt }
     const text = new JsonText(bytes)
