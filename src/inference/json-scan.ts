@@ -177,6 +177,16 @@ export class MemberWalk {
   }
 }
 
+/** The values of those of `names` that the object has. */
+export function membersOf<Name extends string>({ members }: ScannedObject<Name>, names: readonly Name[]): Span[] {
+  const found: Span[] = []
+  for (const name of names) {
+    const value = members[name]
+    if (value !== undefined) found.push(value)
+  }
+  return found
+}
+
 /** What a scanned value is, where it is a string, a number, a boolean or null. A list or an object stays unread. */
 export function scalarAt(bytes: Buffer, span: Span | undefined): unknown {
   if (span === undefined) return undefined

@@ -1,7 +1,7 @@
 import type { InboundRequest } from '../inbound/request.ts'
 import { requestTokensMax } from '../token-bounds.ts'
 import type { Api } from './api.ts'
-import { type Edit, MemberNames, type ScannedObject, scalarAt, scanJsonObject } from './json-scan.ts'
+import { type Edit, MemberNames, membersOf, type ScannedObject, scalarAt, scanJsonObject } from './json-scan.ts'
 import type { Span } from './json-text.ts'
 import { readOutputBound } from './output-bound.ts'
 import { estimatePromptTokens } from './prompt-estimate.ts'
@@ -83,7 +83,7 @@ export async function readRequest(
   if ('refusal' in options) return refused(options.refusal)
   const output = readOutputBound(body, scanned, api)
   if ('refusal' in output) return refused(output.refusal)
-  const promptTokens = Math.min(requestTokensMax, estimatePromptTokens(body, spans(scanned, api.promptMembers)))
+  const promptTokens = Math.min(requestTokensMax, estimatePromptTokens(body, membersOf(scanned, api.promptMembers)))
   return {
     accepted: true,
     request: {
@@ -115,10 +115,6 @@ const unreadable = {
 
 function refused(refusal: Refusal): Reading {
   return { accepted: false, refusal }
-}
-
-function spans(scanned: ScannedObject<Member>, names: readonly Member[]): Span[] {
-  return names.flatMap((name) => scanned.members[name] ?? [])
 }
 
 function readMetadata(body: Buffer, span: Span | undefined): string | null | 'invalid' {

@@ -1,6 +1,7 @@
 import type { TokenCounts } from '../ledger/billing-event.ts'
 import { tokensMax } from '../token-bounds.ts'
 import type { Api } from './api.ts'
+import { membersOf } from './json-scan.ts'
 import type { Span } from './json-text.ts'
 import { estimatePromptTokens } from './prompt-estimate.ts'
 import type { InferenceRequest } from './request.ts'
@@ -48,7 +49,7 @@ export class TokenEstimate {
 const parsedBytesMax = 1024 * 1024
 
 async function countPrompt({ body, scanned }: InferenceRequest, { promptMembers }: Api): Promise<number> {
-  const members = promptMembers.flatMap((name) => scanned.members[name] ?? [])
+  const members = membersOf(scanned, promptMembers)
   const bytes = members.reduce((sum, { start, end }) => sum + end - start, 0)
   if (bytes > parsedBytesMax) return estimatePromptTokens(body, members)
   const { texts, tokenIds } = promptOf(body, members)
