@@ -81,6 +81,7 @@ export interface Refused {
 
 /** What a request holds of its buckets until it is settled or released. */
 export interface Hold {
+  /** Its own among all holds of the store. */
   id: number | string
   hierarchy: string
   /** The process whose counters of the day count it: the record keeps its sums by this name. Empty for one alone. */

@@ -1,15 +1,14 @@
+import { TransientMap } from '../transient-map.ts'
+
 /** A settlement is still counted this long after the lease ran out, and its reservation is remembered as long. */
 const lateSettlementMs = 24 * 60 * 60 * 1_000
 
-/**
- * `held` is null once it was taken. A map whose entries come and go makes itself a new table for every so many of them,
- * and each table holds on to the next: once one of them has grown old, V8 keeps what all later ones held until it collects
- * all garbage. So what is taken must not hang on its lease; that was a half of all memory that grew old.
- */
 interface Lease<Held> {
-  held: Held | null
+  held: Held
   endsAtMs: number
 }
+
+type Leases<Id, Held> = Pick<Map<Id, Lease<Held>>, 'get' | 'delete'>
 
 /**
  * What is held under a lease, by id. All leases of a table have one length, so those that end first stand first, and
@@ -17,7 +16,7 @@ interface Lease<Held> {
  */
 export class LeaseTable<Id, Held> {
   readonly #leaseMs: number
-  readonly #live = new Map<Id, Lease<Held>>()
+  readonly #live = new TransientMap<Id, Lease<Held>>()
   readonly #ended = new Map<Id, Lease<Held>>()
   #noneEndsBeforeMs = 0
 
@@ -57,17 +56,15 @@ export class LeaseTable<Id, Held> {
       }
       this.#live.delete(id)
       this.#ended.set(id, lease)
-      if (lease.held !== null) ended.push(lease.held)
+      ended.push(lease.held)
     }
     return ended
   }
 }
 
-function take<Id, Held>(leases: Map<Id, Lease<Held>>, id: Id): Held | null {
+function take<Id, Held>(leases: Leases<Id, Held>, id: Id): Held | null {
   const lease = leases.get(id)
   if (lease === undefined) return null
   leases.delete(id)
-  const { held } = lease
-  lease.held = null
-  return held
+  return lease.held
 }

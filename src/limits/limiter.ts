@@ -1,5 +1,6 @@
 import { type Clock, repeat } from '../clock.ts'
 import type { Metrics } from '../metrics.ts'
+import { TransientMap } from '../transient-map.ts'
 import { type Bucket, type BucketSet, canRefuse, type LimitBucket } from './buckets.ts'
 import type { CounterStore, Hold, Level, Refused } from './counter-store.ts'
 import type { LimitType } from './effective-limits.ts'
@@ -71,8 +72,8 @@ export function openLimiter({
   clock: Clock
   metrics?: Pick<Metrics, 'settledOverReservation'>
 }): Limiter {
-  const inFlight = new Set<Hold>()
-  const renewal = repeat(clock, counters.leaseMs / 3, () => void counters.renew([...inFlight]))
+  const inFlight = new TransientMap<Hold['id'], Hold>()
+  const renewal = repeat(clock, counters.leaseMs / 3, () => void counters.renew([...inFlight.values()]))
 
   return {
     async reserve({ hierarchy, buckets }, { tokens }) {
@@ -80,7 +81,7 @@ export function openLimiter({
       const rateLimits = { requests: tightest(taken.levels, 'REQUEST'), tokens: tightest(taken.levels, 'TOKEN') }
       if (!taken.taken) return { admitted: false, rateLimits, ...refusedLimit(taken.refused) }
 
-      inFlight.add(taken.hold)
+      inFlight.set(taken.hold.id, taken.hold)
       return {
         admitted: true,
         rateLimits,
@@ -95,7 +96,7 @@ interface ReservationParts {
   tokens: number
   counters: CounterStore
   /** Has the hold until it is settled or released. */
-  inFlight: Set<Hold>
+  inFlight: TransientMap<Hold['id'], Hold>
   metrics: Pick<Metrics, 'settledOverReservation'>
 }
 
@@ -118,17 +119,17 @@ class HeldReservation implements Reservation {
 
   async settle({ tokens }: { tokens: number }): Promise<void> {
     const { inFlight, counters, metrics, tokens: reserved } = this.#parts
-    if (!inFlight.delete(this.#hold)) return
+    if (!inFlight.delete(this.#hold.id)) return
     if (tokens > reserved) metrics.settledOverReservation(tokens - reserved)
     await counters.settle(this.#hold, tokens)
   }
 
   async abandon({ tokens }: { tokens: number }): Promise<void> {
-    if (this.#parts.inFlight.delete(this.#hold)) await this.#parts.counters.abandon(this.#hold, tokens)
+    if (this.#parts.inFlight.delete(this.#hold.id)) await this.#parts.counters.abandon(this.#hold, tokens)
   }
 
   async release(): Promise<void> {
-    if (this.#parts.inFlight.delete(this.#hold)) await this.#parts.counters.release(this.#hold)
+    if (this.#parts.inFlight.delete(this.#hold.id)) await this.#parts.counters.release(this.#hold)
   }
 
   [Symbol.asyncDispose](): Promise<void> {

@@ -1,5 +1,6 @@
 import type { Serializable } from 'node:child_process'
 import { StartError, UnavailableError } from '../errors.ts'
+import { TransientMap } from '../transient-map.ts'
 
 /** One end of the pipe between two processes of an installation: the child's `process`, or the parent's child. */
 export interface ChannelEnd {
@@ -37,7 +38,7 @@ export class ChannelError extends UnavailableError {
 export class Channel<Theirs extends Calls> {
   readonly #end: ChannelEnd
   readonly #handlers: Calls
-  readonly #waiting = new Map<number, { resolve: (answer: never) => void; reject: (error: Error) => void }>()
+  #waiting = new TransientMap<number, { resolve: (answer: never) => void; reject: (error: Error) => void }>()
   #outgoing: Message[] = []
   #lastId = 0
   #closed = false
@@ -68,7 +69,7 @@ export class Channel<Theirs extends Calls> {
   close(): void {
     this.#closed = true
     for (const { reject } of this.#waiting.values()) reject(new ChannelError('The other process has ended.'))
-    this.#waiting.clear()
+    this.#waiting = new TransientMap()
   }
 
   #take(message: Message): void {
