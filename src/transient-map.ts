@@ -4,7 +4,8 @@
  * V8 keeps all later ones, and what stood in them, until it collects all garbage. Half of all memory that grew old was
  * such. A `Map` that is new holds on to no table, so the entries move to one now and then.
  *
- * Iterating goes by the order of insertion; entries may be deleted meanwhile, but not set.
+ * Iterating goes by the order of insertion. Entries may be deleted meanwhile; once one is set, what comes and goes may
+ * still be missed, or be seen.
  */
 export class TransientMap<Key, Value> {
   #entries = new Map<Key, Value>()
