@@ -3,6 +3,7 @@ import type { Clock } from '../clock.ts'
 import { HeadTooLongError } from '../http1/head-reader.ts'
 import { type HeaderList, HttpProtocolError } from '../http1/headers.ts'
 import { responseHead } from '../http1/response-head.ts'
+import { readImmediately } from './immediate-reads.ts'
 import { InboundRequest, type RequestSource } from './request.ts'
 import { type RequestHead, RequestReader, type RequestTaker } from './request-reader.ts'
 import { InboundResponse, type ResponseCarrier } from './response.ts'
@@ -67,7 +68,7 @@ export class InboundConnection implements RequestTaker, RequestSource, ResponseC
     this.stream = socket
     this.#options = options
     this.#sinceMs = options.clock.monotonic()
-    socket.on('data', (bytes: Buffer) => this.#received(bytes))
+    readImmediately(socket, (bytes) => this.#received(bytes))
     socket.on('drain', () => this.#sent())
     socket.on('end', () => this.#clientEnded())
     // `close` follows.
