@@ -1,10 +1,10 @@
 import type { KeyUse } from './access/key-use.ts'
-import { countBuffersAsObjects } from './buffer-memory.ts'
 import { type Clock, inTime } from './clock.ts'
 import type { Config, ListenAddress } from './config.ts'
 import { Directory } from './directory/directory.ts'
 import { promptSource } from './directory/prompt-source.ts'
 import { storedDirectory } from './directory/stored-directory.ts'
+import { tuneGarbageCollection } from './garbage-collection.ts'
 import { createInferenceListener } from './inference/listener.ts'
 import { openJournal } from './ledger/journal.ts'
 import type { LedgerWriter } from './ledger/ledger-writer.ts'
@@ -72,7 +72,7 @@ export async function openInferencePlane({
   metrics,
   sharesAddress = false,
 }: InferencePlaneParts): Promise<InferencePlane> {
-  countBuffersAsObjects()
+  tuneGarbageCollection()
   await using opened = new AsyncDisposableStack()
   const journal = opened.use(openJournal({ path: journalPath, sync: config.journalSync, log, metrics }))
   const shipper = opened.use(startShipper({ journal, ledger: ledgerWriter, clock, log, metrics }))
