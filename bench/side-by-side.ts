@@ -2,6 +2,7 @@ import { mkdtempSync } from 'node:fs'
 import { join } from 'node:path'
 import { type CpuCaseName, cases } from './cases.ts'
 import { type Gateway, type GatewayName, startGateway } from './gateways.ts'
+import { inTurn } from './in-turn.ts'
 import {
   type Measured,
   measureAdded,
@@ -32,9 +33,10 @@ export async function measureSideBySide(options: SideBySideOptions, rig: Rig): P
 
   const measured: Measured[] = []
   for (let round = 1; round <= rig.pace.rounds; round++) {
+    const inOrder = inTurn(gateways, round)
     for (const name of cpuCases) {
       rig.say(`round ${round}: ${cases[name].title}`)
-      const able = gateways.filter((gateway) => canServe(gateway, name))
+      const able = inOrder.filter((gateway) => canServe(gateway, name))
       for (const gateway of able) measured.push(...(await measureCpu(gateway, name, rig)))
       if (cases[name].rate !== null || name === 'refused') continue
       measured.push(await measureDirectly(name, rig))
@@ -45,7 +47,7 @@ export async function measureSideBySide(options: SideBySideOptions, rig: Rig): P
     }
     if (!areStreamsMeasured) continue
     rig.say(`round ${round}: ${cases.slow.title}`)
-    measured.push(...(await measureChunkDelays(gateways, rig)))
+    measured.push(...(await measureChunkDelays(inOrder, rig)))
     for (const name of options.gateways) {
       await using fresh = await started(name, ['json', 'chunks'], rig)
       measured.push(await measureStreamMemory(fresh, rig))

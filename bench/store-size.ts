@@ -5,6 +5,7 @@ import { type Database, openEmbeddedDatabase } from '../src/storage/database.ts'
 import { embeddedDatabasePath } from '../src/storage/open-database.ts'
 import type { FederatedKeyRow, GroupRow } from '../src/storage/tables.ts'
 import { bodyOf, cases } from './cases.ts'
+import { inTurn } from './in-turn.ts'
 import { load } from './load.ts'
 import type { Measured, Rig } from './measure.ts'
 import { type Running, settled } from './processes.ts'
@@ -39,7 +40,7 @@ export async function measureStoreSizes(rig: Rig): Promise<Measured[]> {
   const measured: Measured[] = []
   for (let round = 1; round <= rig.pace.rounds; round++) {
     rig.say(`round ${round}: size of the store`)
-    for (const server of servers) measured.push(await measureSized(server, rig))
+    for (const server of inTurn(servers, round)) measured.push(await measureSized(server, rig))
   }
   return measured
 }
