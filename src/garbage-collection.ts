@@ -8,8 +8,8 @@ import { setFlagsFromString } from 'node:v8'
  *   default each 64 MB of buffers, however short their life, have all objects of the process marked, which with prompts
  *   of 200 kB came to five times a second and a quarter of the CPU time, in pauses of 10 ms.
  * - New objects are young wherever they are made. By default a line of code whose objects outlived a few small
- *   collections makes old ones from then on. A process that starts, or stalls, while requests are in flight has it so
- *   decided for lines that each request passes, and then all its objects are marked nine times as often.
+ *   collections makes old ones from then on. Where V8 decides so for lines that each request passes, as it does in most
+ *   processes, all objects are marked every 7 s at 8,000 requests a second, else every 90.
  */
 export function tuneGarbageCollection(): void {
   setFlagsFromString('--external-memory-accounted-in-global-limit')
