@@ -8,6 +8,7 @@ import { cpuCaseNames } from './cases.ts'
 import { gatewayNames } from './gateways.ts'
 import { compile } from './load.ts'
 import type { Measured, Rig } from './measure.ts'
+import { mayGoFirst } from './priority.ts'
 import { start } from './processes.ts'
 import { recordRates } from './record-rates.ts'
 import { report, shortReport } from './report.ts'
@@ -39,8 +40,11 @@ cleanUp.defer(() => rmSync(folder, { recursive: true, force: true }))
 if (gateways.includes('portkey')) await installPortkey()
 const programs = await compile(folder)
 const upstreamPort = await freePort()
-cleanUp.use(await start({ program: programs.upstream, arguments: [String(upstreamPort)], port: upstreamPort }))
-const rig: Rig = { program: programs.load, folder, upstreamPort, pace, say }
+const upstream = cleanUp.use(
+  await start({ program: programs.upstream, arguments: [String(upstreamPort)], port: upstreamPort }),
+)
+const toolPids = mayGoFirst() ? [process.pid, upstream.pid] : []
+const rig: Rig = { program: programs.load, folder, upstreamPort, toolPids, pace, say }
 
 const measured: Measured[] = [
   ...(await measureSideBySide(
@@ -57,7 +61,7 @@ const measured: Measured[] = [
 ]
 
 const isWhole = !values.quick && only.length === parts.length && gateways.length === gatewayNames.length
-const text = isWhole ? report(measured, pace) : shortReport(measured)
+const text = isWhole ? report(measured, rig) : shortReport(measured)
 process.stdout.write(text)
 if (isWhole) writeFileSync(join(import.meta.dirname, 'results.md'), text)
 

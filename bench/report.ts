@@ -4,14 +4,14 @@ import { cpus, release, totalmem } from 'node:os'
 import { join } from 'node:path'
 import { cases, cpuCaseNames } from './cases.ts'
 import { gatewayNames } from './gateways.ts'
-import type { Measured, Pace, Quantity } from './measure.ts'
+import type { Measured, Quantity, Rig } from './measure.ts'
 import { median } from './median.ts'
 import { storeSizes } from './store-size.ts'
 
 const columnNames = ['directly', ...gatewayNames]
 
 /** Everything that was measured as one table, with the targets and whether they are reached, and what to know of it. */
-export function report(measured: readonly Measured[], pace: Pace): string {
+export function report(measured: readonly Measured[], rig: Pick<Rig, 'pace' | 'toolPids'>): string {
   const lines = rows.flatMap((row) => {
     const figures = figuresOf(row, measured)
     if (figures.size === 0) return []
@@ -27,7 +27,7 @@ export function report(measured: readonly Measured[], pace: Pace): string {
   return [
     '# Results of `npm run bench`',
     '',
-    preamble(pace),
+    preamble(rig),
     '',
     tableLine(['', 'upstream directly', 'nginx', 'Portkey', 'Tollgate', 'target', 'reached']),
     tableLine(['---', '---:', '---:', '---:', '---:', '---', '---']),
@@ -202,7 +202,8 @@ function tableLine(cells: readonly string[]): string {
   return `| ${cells.join(' | ')} |`
 }
 
-function preamble({ rounds, warmUpSeconds, seconds }: Pace): string {
+function preamble({ pace, toolPids }: Pick<Rig, 'pace' | 'toolPids'>): string {
+  const { rounds, warmUpSeconds, seconds } = pace
   const nginx = /[\d.]+/.exec(String(spawnSync('nginx', ['-v']).stderr))?.[0]
   const { dependencies }: { dependencies: Record<string, string> } = JSON.parse(
     readFileSync(join(import.meta.dirname, 'package.json'), 'utf8'),
@@ -213,8 +214,13 @@ function preamble({ rounds, warmUpSeconds, seconds }: Pace): string {
   return `\
 ${day}; ${machine}; Linux ${release()}; Node ${process.version}; nginx ${nginx}; Portkey's gateway ${portkey}.
 Every process was warmed up for ${warmUpSeconds} s; ${rounds} rounds in turn, ${seconds} s a measurement. Medians of the rounds, and in brackets
-the least and the most of them.`
+the least and the most of them. ${toolPids.length > 0 ? toolsGoFirst : toolsWait}`
 }
+
+const toolsGoFirst = `Where the time of requests or chunks is measured, the load generator and the upstream
+have a processor before all others, so that their waits are not counted as a gateway's.`
+const toolsWait = `The load generator and the upstream wait for a processor like all others, and
+their waits are counted as a gateway's: to let them go first takes root, or CAP_SYS_NICE.`
 
 const notes = `\
 - **Tollgate** does all of its work: it authenticates a key, holds requests and tokens a minute and tokens a day at each of three levels

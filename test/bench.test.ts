@@ -8,6 +8,7 @@ import { after, before, describe, test } from 'node:test'
 import { startGateway } from '../bench/gateways.ts'
 import { compile, type LoadResult, load, type Programs } from '../bench/load.ts'
 import { measureAdded, measureCpu } from '../bench/measure.ts'
+import { goingFirst, mayGoFirst } from '../bench/priority.ts'
 import { start } from '../bench/processes.ts'
 import { report } from '../bench/report.ts'
 import { freePort } from './support/free-port.ts'
@@ -33,7 +34,7 @@ describe('the benchmark', { skip }, () => {
       port: upstreamPort,
     })
     const pace = { rounds: 1, warmUpSeconds: 0, seconds: 0.2 }
-    const rig = { program: programs.load, folder, upstreamPort, pace, say: () => {} }
+    const rig = { program: programs.load, folder, upstreamPort, toolPids: [], pace, say: () => {} }
     await using nginx = await startGateway.nginx({ upstreamPort, folder: join(folder, 'nginx') })
     await using tollgate = await startGateway.tollgate({ upstreamPort, folder: join(folder, 'tollgate') })
 
@@ -47,7 +48,19 @@ describe('the benchmark', { skip }, () => {
       measured.filter(({ what, value }) => what === 'requestsPerSecond' && !(value > 0)),
       [],
     )
-    assert.match(report(measured, pace), /^\| CPU a request: stream of 50 chunks/m)
+    assert.match(report(measured, rig), /^\| CPU a request: stream of 50 chunks/m)
+  })
+
+  test('lets its tools go first, with what they start, and no longer than that', { skip: !mayGoFirst() }, async () => {
+    const policy = () => /SCHED_\w+/.exec(String(spawnSync('sh', ['-c', 'chrt --pid $$']).stdout))?.[0]
+
+    assert.equal(await goingFirst([process.pid], async () => policy()), 'SCHED_FIFO')
+    assert.equal(policy(), 'SCHED_OTHER')
+    await assert.rejects(
+      goingFirst([process.pid], () => Promise.reject(new Error('cut short'))),
+      /cut short/,
+    )
+    assert.equal(policy(), 'SCHED_OTHER')
   })
 
   const stream = 'HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\ne\r\ndata: [DONE]\n\n\r\n0\r\n\r\n'
