@@ -51,7 +51,9 @@ describe('the benchmark', { skip }, () => {
     assert.match(report(measured, rig), /^\| CPU a request: stream of 50 chunks/m)
   })
 
-  test('lets its tools go first, with what they start, and no longer than that', { skip: !mayGoFirst() }, async () => {
+  test('lets its tools go first, with what they start, and no longer than that', {
+    skip: !mayGoFirst() && 'takes root, or CAP_SYS_NICE',
+  }, async () => {
     const policy = () => /SCHED_\w+/.exec(String(spawnSync('sh', ['-c', 'chrt --pid $$']).stdout))?.[0]
 
     assert.equal(await goingFirst([process.pid], async () => policy()), 'SCHED_FIFO')
