@@ -2,7 +2,7 @@ import { setTimeout as pause } from 'node:timers/promises'
 import { bodyOf, type CaseName, type CpuCaseName, cases } from './cases.ts'
 import type { Gateway } from './gateways.ts'
 import { type LoadResult, load } from './load.ts'
-import { goingFirst } from './priority.ts'
+import { goFirst } from './priority.ts'
 import { settled } from './processes.ts'
 
 /** What every measurement needs: the load generator, a folder for its files, the upstream, and how long to measure. */
@@ -78,13 +78,12 @@ export async function measureAdded(
   rig: Rig,
 ): Promise<Measured[]> {
   const { seconds } = rig.pace
-  const [direct, through] = await goingFirst(rig.toolPids, async () => {
-    await callDirectly({ name, rate, seconds: leadInSeconds }, rig)
-    const direct = await callDirectly({ name, rate, seconds }, rig)
-    await settled(gateway)
-    await call(gateway, { name, rate, seconds: leadInSeconds }, rig)
-    return [direct, await call(gateway, { name, rate, seconds }, rig)]
-  })
+  using _priority = goFirst(rig.toolPids)
+  await callDirectly({ name, rate, seconds: leadInSeconds }, rig)
+  const direct = await callDirectly({ name, rate, seconds }, rig)
+  await settled(gateway)
+  await call(gateway, { name, rate, seconds: leadInSeconds }, rig)
+  const through = await call(gateway, { name, rate, seconds }, rig)
   return [
     { what: 'addedP50Us', of: name, who: gateway.name, value: through.requestUs.p50 - direct.requestUs.p50 },
     { what: 'addedP99Us', of: name, who: gateway.name, value: through.requestUs.p99 - direct.requestUs.p99 },
@@ -95,12 +94,12 @@ const leadInSeconds = 1.5
 
 /** How much later a chunk of one of 1,000 slow streams arrives through each gateway than from the upstream directly. */
 export async function measureChunkDelays(gateways: readonly Gateway[], rig: Rig): Promise<Measured[]> {
-  const seconds = slowArrivalSeconds
-  const direct = await goingFirst(rig.toolPids, () => callDirectly({ name: 'slow', seconds }, rig))
+  using _priority = goFirst(rig.toolPids)
+  const direct = await callDirectly({ name: 'slow', seconds: slowArrivalSeconds }, rig)
   const measured: Measured[] = []
   for (const gateway of gateways) {
     await settled(gateway)
-    const through = await goingFirst(rig.toolPids, () => call(gateway, { name: 'slow', seconds }, rig))
+    const through = await call(gateway, { name: 'slow', seconds: slowArrivalSeconds }, rig)
     measured.push(
       { what: 'addedToChunkP50Us', of: 'slow', who: gateway.name, value: through.chunkUs.p50 - direct.chunkUs.p50 },
       { what: 'addedToChunkP99Us', of: 'slow', who: gateway.name, value: through.chunkUs.p99 - direct.chunkUs.p99 },

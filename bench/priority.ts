@@ -7,15 +7,15 @@ export function mayGoFirst(): boolean {
 
 /**
  * Lets these processes, and those that they start meanwhile, have a processor before all others (SCHED_FIFO, sched(7))
- * until `measure` is done. Where processors are few, a load generator that has to wait for one counts its own wait as
- * the gateway's.
+ * for as long as this is not disposed of. Where processors are few, a load generator that has to wait for one counts
+ * its own wait as the gateway's.
  */
-export async function goingFirst<Result>(pids: readonly number[], measure: () => Promise<Result>): Promise<Result> {
+export function goFirst(pids: readonly number[]): Disposable {
   for (const pid of pids) schedule(pid, ['--fifo', '--pid', '1'])
-  try {
-    return await measure()
-  } finally {
-    for (const pid of pids) schedule(pid, ['--other', '--pid', '0'])
+  return {
+    [Symbol.dispose]() {
+      for (const pid of pids) schedule(pid, ['--other', '--pid', '0'])
+    },
   }
 }
 

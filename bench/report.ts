@@ -11,7 +11,7 @@ import { storeSizes } from './store-size.ts'
 const columnNames = ['directly', ...gatewayNames]
 
 /** Everything that was measured as one table, with the targets and whether they are reached, and what to know of it. */
-export function report(measured: readonly Measured[], rig: Pick<Rig, 'pace' | 'toolPids'>): string {
+export function report(measured: readonly Measured[], rig: Rig): string {
   const lines = rows.flatMap((row) => {
     const figures = figuresOf(row, measured)
     if (figures.size === 0) return []
@@ -202,7 +202,7 @@ function tableLine(cells: readonly string[]): string {
   return `| ${cells.join(' | ')} |`
 }
 
-function preamble({ pace, toolPids }: Pick<Rig, 'pace' | 'toolPids'>): string {
+function preamble({ pace, toolPids }: Rig): string {
   const { rounds, warmUpSeconds, seconds } = pace
   const nginx = /[\d.]+/.exec(String(spawnSync('nginx', ['-v']).stderr))?.[0]
   const { dependencies }: { dependencies: Record<string, string> } = JSON.parse(

@@ -9,7 +9,7 @@ import { setFlagsFromString } from 'node:v8'
  *   of 200 kB came to five times a second and a quarter of the CPU time, in pauses of 10 ms.
  * - New objects are young wherever they are made. By default a line of code whose objects outlived a few small
  *   collections makes old ones from then on. Where V8 decides so for lines that each request passes, as it does in most
- *   processes, all objects are marked every 7 s at 8,000 requests a second, else every 90.
+ *   processes, all objects are marked every 7 s at 8,000 requests a second, else once in 100 s.
  */
 export function tuneGarbageCollection(): void {
   setFlagsFromString('--external-memory-accounted-in-global-limit')

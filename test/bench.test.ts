@@ -8,7 +8,7 @@ import { after, before, describe, test } from 'node:test'
 import { startGateway } from '../bench/gateways.ts'
 import { compile, type LoadResult, load, type Programs } from '../bench/load.ts'
 import { measureAdded, measureCpu } from '../bench/measure.ts'
-import { goingFirst, mayGoFirst } from '../bench/priority.ts'
+import { goFirst, mayGoFirst } from '../bench/priority.ts'
 import { start } from '../bench/processes.ts'
 import { report } from '../bench/report.ts'
 import { freePort } from './support/free-port.ts'
@@ -53,15 +53,18 @@ describe('the benchmark', { skip }, () => {
 
   test('lets its tools go first, with what they start, and no longer than that', {
     skip: !mayGoFirst() && 'takes root, or CAP_SYS_NICE',
-  }, async () => {
+  }, () => {
     const policy = () => /SCHED_\w+/.exec(String(spawnSync('sh', ['-c', 'chrt --pid $$']).stdout))?.[0]
 
-    assert.equal(await goingFirst([process.pid], async () => policy()), 'SCHED_FIFO')
+    {
+      using _priority = goFirst([process.pid])
+      assert.equal(policy(), 'SCHED_FIFO')
+    }
     assert.equal(policy(), 'SCHED_OTHER')
-    await assert.rejects(
-      goingFirst([process.pid], () => Promise.reject(new Error('cut short'))),
-      /cut short/,
-    )
+    assert.throws(() => {
+      using _priority = goFirst([process.pid])
+      throw new Error('cut short')
+    }, /cut short/)
     assert.equal(policy(), 'SCHED_OTHER')
   })
 
