@@ -150,6 +150,21 @@ function violationBetween(ancestor: GroupOnPath, descendant: GroupOnPath): Casca
   return null
 }
 
+/**
+ * Whether `group` has a limit that `other` has not, or has higher. Where it has none, whatever fits below `other` in a
+ * CASCADING hierarchy fits below `group` too.
+ */
+export function isTighter(group: GroupOnPath, other: GroupOnPath): boolean {
+  for (const [slug, model] of group.models) {
+    const others = other.models.get(slug)
+    const bounds = others === undefined ? [] : allLimits(others)
+    const isBounded = (limit: AnyLimit) =>
+      bounds.some((bound) => sameKind(bound, limit) && bound.threshold <= limit.threshold)
+    if (!allLimits(model).every(isBounded)) return true
+  }
+  return false
+}
+
 function allLimits({ rate_limits, usage_limits }: ModelLimits): AnyLimit[] {
   return [...rate_limits, ...usage_limits]
 }

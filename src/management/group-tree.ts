@@ -1,9 +1,12 @@
-import { notFound } from '../errors.ts'
+import { eventLoopTurn } from '../ledger/event-loop-turn.ts'
 import { bySlug } from '../limits/effective-limits.ts'
 import type { Queries } from '../storage/database.ts'
 import type { GroupRow } from '../storage/tables.ts'
 import type { ModelConfig } from './model-config.ts'
 import { owned } from './owned.ts'
+
+/** How many groups are read or written together: with 20 models each, a turn of the event loop takes some 5 ms for them. */
+export const groupsPerTurn = 50
 
 /** A group's row with its models read. */
 export interface StoredGroup extends Omit<GroupRow, 'models'> {
@@ -26,55 +29,67 @@ export async function findPath(workspaceId: string, id: string, queries: Queries
   return pathOf(row)
 }
 
-/** The paths of `rows`, read in one query however many they are. */
+/** The paths of `rows`: their ancestors are read in one query, however many they are. */
 export async function readPaths(
   workspaceId: string,
   rows: readonly GroupRow[],
   queries: Queries,
 ): Promise<(row: GroupRow) => GroupPath> {
-  const ids = new Set(rows.flatMap(({ path }) => path.split('/')))
-  const onPaths = await queries
-    .selectFrom('groups')
-    .selectAll()
-    .where('workspace_id', '=', workspaceId)
-    .where('id', 'in', [...ids])
-    .execute()
-  const byId = new Map(onPaths.map((row) => [row.id, toStoredGroup(row)]))
-  return ({ path }) => {
-    const [group, ...ancestors] = path
-      .split('/')
-      .map((id) => byId.get(id))
-      .filter((found) => found !== undefined)
-    if (group === undefined) throw notFound('group')
-    return [group, ...ancestors]
+  const byId = new Map(rows.map((row) => [row.id, toStoredGroup(row)]))
+  const above = new Set(rows.flatMap(({ path }) => path.split('/'))).difference(byId)
+  if (above.size > 0) {
+    const ancestors = await queries
+      .selectFrom('groups')
+      .selectAll()
+      .where('workspace_id', '=', workspaceId)
+      .where('id', 'in', [...above])
+      .execute()
+    for (const row of ancestors) byId.set(row.id, toStoredGroup(row))
+  }
+  return (row) => {
+    const [, ...ancestorIds] = row.path.split('/')
+    const ancestors = ancestorIds.map((id) => byId.get(id)).filter((found) => found !== undefined)
+    return [byId.get(row.id) ?? toStoredGroup(row), ...ancestors]
   }
 }
 
-/** All groups below one. */
-export async function readDescendants(workspaceId: string, id: string, queries: Queries): Promise<StoredGroup[]> {
-  const rows = await descendants(workspaceId, id, queries).selectAll().execute()
-  return rows.map(toStoredGroup)
+/**
+ * All groups below one, each behind its parent, a few in each turn of the event loop: there may be 100,000, and customers
+ * are served meanwhile. Within a transaction that has locked the workspace it finds one state of the tree.
+ */
+export async function* descendantsInTurns(id: string, queries: Queries): AsyncGenerator<GroupRow[], void> {
+  const parents = [id]
+  for (let parent = parents.pop(); parent !== undefined; parent = parents.pop()) {
+    let children: (GroupRow & { has_children: unknown })[]
+    let lastId = ''
+    do {
+      await eventLoopTurn()
+      children = await childrenAfter(lastId, parent, queries)
+      yield children
+      for (const child of children) if (child.has_children) parents.push(child.id)
+      lastId = children.at(-1)?.id ?? lastId
+    } while (children.length === groupsPerTurn)
+  }
 }
 
-/** The same as a query, to be part of another. */
-export function descendants(workspaceId: string, id: string, queries: Queries) {
+/** In the order of `groups_by_parent`. */
+function childrenAfter(lastId: string, parent: string, queries: Queries) {
   return queries
-    .withRecursive('descendants', (query) =>
-      query
-        .selectFrom('groups')
-        .selectAll()
-        .where('workspace_id', '=', workspaceId)
-        .where('parent_group_id', '=', id)
-        .unionAll(
-          query
-            .selectFrom('groups')
-            .innerJoin('descendants', 'descendants.id', 'groups.parent_group_id')
-            .selectAll('groups'),
-        ),
+    .selectFrom('groups')
+    .selectAll()
+    .select(({ exists, selectFrom }) =>
+      exists(selectFrom('groups as below').select('below.id').whereRef('below.parent_group_id', '=', 'groups.id')).as(
+        'has_children',
+      ),
     )
-    .selectFrom('descendants')
+    .where('parent_group_id', '=', parent)
+    .where('id', '>', lastId)
+    .orderBy('id')
+    .limit(groupsPerTurn)
+    .execute()
 }
 
-function toStoredGroup(row: GroupRow): StoredGroup {
+/** The row with its models read. */
+export function toStoredGroup(row: GroupRow): StoredGroup {
   return { ...row, models: bySlug(JSON.parse(row.models)) }
 }

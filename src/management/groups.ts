@@ -2,11 +2,13 @@ import { z } from 'zod'
 import type { Clock } from '../clock.ts'
 import { ApiError, invalid } from '../errors.ts'
 import { newId } from '../id.ts'
+import { eventLoopTurn } from '../ledger/event-loop-turn.ts'
 import {
   bySlug,
   cascadingViolation,
   effectiveModels,
   type GroupOnPath,
+  isTighter,
   limitEnforcements,
 } from '../limits/effective-limits.ts'
 import type { ChangeLog } from '../storage/change-log.ts'
@@ -15,13 +17,14 @@ import { type PageRequest, Pagination, page, pageQuery, pageStart } from '../sto
 import type { GroupRow } from '../storage/tables.ts'
 import { refuseDuplicate } from '../storage/unique-violation.ts'
 import {
-  descendants,
+  descendantsInTurns,
   findGroup,
   findPath,
   type GroupPath,
-  readDescendants,
+  groupsPerTurn,
   readPaths,
   type StoredGroup,
+  toStoredGroup,
 } from './group-tree.ts'
 import { EffectiveModelConfig, GivenModelConfigs, ModelConfigs } from './model-config.ts'
 import { defineRoute, type Route } from './route.ts'
@@ -200,6 +203,7 @@ export async function createGroup(
   return toGroup([group, ...ancestors])
 }
 
+/** Reads a page in turns: customers are served in between. */
 async function listGroups(
   workspaceId: string,
   { external_entity_id, ...request }: PageRequest & { external_entity_id?: string | undefined },
@@ -207,13 +211,16 @@ async function listGroups(
 ): Promise<Groups> {
   let matching = queries.selectFrom('groups').selectAll().where('workspace_id', '=', workspaceId)
   if (external_entity_id !== undefined) matching = matching.where('external_entity_id', '=', external_entity_id)
-  const rows = await matching
-    .where('id', '>', pageStart(request))
-    .orderBy('id')
-    .limit(request.limit + 1)
-    .execute()
-  const pathOf = await readPaths(workspaceId, rows, queries)
-  return page(rows, request, (row) => toGroup(pathOf(row)))
+  const groups: Group[] = []
+  for (let lastId = pageStart(request); ; ) {
+    const limit = Math.min(groupsPerTurn, request.limit + 1 - groups.length)
+    const rows = await matching.where('id', '>', lastId).orderBy('id').limit(limit).execute()
+    const pathOf = await readPaths(workspaceId, rows, queries)
+    for (const row of rows) groups.push(toGroup(pathOf(row)))
+    lastId = rows.at(-1)?.id ?? lastId
+    if (rows.length < limit || groups.length > request.limit) return page(groups, request, (group) => group)
+    await eventLoopTurn()
+  }
 }
 
 export async function updateGroup(
@@ -227,8 +234,12 @@ export async function updateGroup(
     name: metadata?.name === undefined ? group.name : metadata.name,
     models: models == null ? group.models : bySlug(models),
   }
-  const below = await readDescendants(workspaceId, id, transaction.queries)
-  refuseCascadingViolation(changed, { ancestors, descendants: below })
+  refuseCascadingViolation(changed, { ancestors, descendants: [] })
+  if (changed.limit_enforcement === 'CASCADING' && isTighter(changed, group)) {
+    for await (const below of descendantsInTurns(id, transaction.queries)) {
+      refuseCascadingViolation(changed, { ancestors: [], descendants: below.map(toStoredGroup) })
+    }
+  }
   await transaction.queries.updateTable('groups').set(toRow(changed)).where('id', '=', id).execute()
   changeLog.record(transaction, { kind: 'group', groupId: id })
   return toGroup([changed, ...ancestors])
@@ -242,19 +253,26 @@ export async function deleteGroup(
   const { queries } = transaction
   const { name, external_entity_id } = await findGroup(workspaceId, id, queries)
   const deletedAt = clock.now()
+  const ids = [id]
+  for await (const below of descendantsInTurns(id, queries)) ids.push(...below.map((group) => group.id))
+  // From the lowest up: whoever has groups below it would take all of them with it at once.
+  while (ids.length > 0) await deleteGroups(ids.splice(-groupsPerTurn), { deletedAt, transaction })
+  changeLog.record(transaction, { kind: 'group', groupId: id })
+  return { id, metadata: { name, external_entity_id }, deleted_at: timestamp(deletedAt) }
+}
+
+async function deleteGroups(
+  ids: readonly string[],
+  { deletedAt, transaction: { queries } }: { deletedAt: number; transaction: Transaction },
+): Promise<void> {
+  await eventLoopTurn()
   await queries
     .updateTable('federated_keys')
     .set({ revoked_at: deletedAt })
-    .where('workspace_id', '=', workspaceId)
-    .where(({ or, eb }) =>
-      or([eb('group_id', '=', id), eb('group_id', 'in', descendants(workspaceId, id, queries).select('id'))]),
-    )
+    .where('group_id', 'in', ids)
     .where('revoked_at', 'is', null)
     .execute()
-  // The foreign key takes all groups below with it.
-  await queries.deleteFrom('groups').where('id', '=', id).execute()
-  changeLog.record(transaction, { kind: 'group', groupId: id })
-  return { id, metadata: { name, external_entity_id }, deleted_at: timestamp(deletedAt) }
+  await queries.deleteFrom('groups').where('id', 'in', ids).execute()
 }
 
 function refuseCascadingViolation(

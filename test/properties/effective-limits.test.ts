@@ -7,6 +7,7 @@ import {
   type EffectiveModel,
   effectiveModels,
   type GroupOnPath,
+  isTighter,
   type LimitEnforcement,
   limitEnforcements,
   limitTypes,
@@ -103,6 +104,30 @@ test('a write is refused exactly when it leaves a pair of limits the wrong way r
     { numRuns },
   )
 })
+
+test('below a group that a write made no tighter, nothing clashes that did not before', () => {
+  fc.assert(
+    fc.property(anyModels, anyModels, anyModels, (before, after, below) => {
+      const [former, written, descendant] = [groupOf(before), groupOf(after), groupOf(below)]
+      const clashes = (group: GroupOnPath) =>
+        cascadingViolation(group, { ancestors: [], descendants: [descendant] }) !== null
+      assert.ok(clashes(former) || !clashes(written) || isTighter(written, former))
+      assert.ok(!isTighter(former, former))
+      assert.ok(!isTighter(groupOf(before.map(raised)), former))
+      assert.ok(!isTighter(groupOf(before.slice(1)), former))
+    }),
+    { numRuns: 3_000 },
+  )
+})
+
+function groupOf(models: ModelLimits[]): GroupOnPath {
+  return { id: 'group', models: bySlug(models) }
+}
+
+function raised({ slug, rate_limits, usage_limits }: ModelLimits): ModelLimits {
+  const byOne = <Limit extends { threshold: number }>(limit: Limit) => ({ ...limit, threshold: limit.threshold + 1 })
+  return { slug, rate_limits: rate_limits.map(byOne), usage_limits: usage_limits.map(byOne) }
+}
 
 /** The rules once more, the plain way: walk from the group up and write down what applies. */
 function naiveEffectiveModels(enforcement: LimitEnforcement, path: readonly GroupOnPath[]): EffectiveModel[] {

@@ -10,6 +10,7 @@ import { usageByNode } from './0008-usage-by-node.ts'
 import { masterKey } from './0009-master-key.ts'
 import { boundedUsage } from './0010-bounded-usage.ts'
 import { keyBounds } from './0011-key-bounds.ts'
+import { childrenInOrder } from './0012-children-in-order.ts'
 
 /** Applied in the order of their names, each once; a name never changes after a release. */
 export const migrations: Record<string, Migration> = {
@@ -24,4 +25,5 @@ export const migrations: Record<string, Migration> = {
   '0009-master-key': masterKey,
   '0010-bounded-usage': boundedUsage,
   '0011-key-bounds': keyBounds,
+  '0012-children-in-order': childrenInOrder,
 }
