@@ -13,6 +13,7 @@ import { authenticate, type Caller } from './authentication.ts'
 import { schemaError } from './error-answers.ts'
 import { answerOnce, type IdempotencyParts } from './idempotency.ts'
 import { routeSchema } from './openapi.ts'
+import { pageWriter } from './page-text.ts'
 import { receivedBytes } from './received-bytes.ts'
 import { RememberedCallers } from './remembered-callers.ts'
 import { RequestRate } from './request-rate.ts'
@@ -51,6 +52,7 @@ export function mountRoutes(
   const callers = new WeakMap<FastifyRequest, Caller>()
 
   for (const route of routes) {
+    const writePage = pageWriter(route.response)
     const judge = ({ headers: { authorization } }: FastifyRequest, queries: Queries) =>
       authenticate({ authorization, permission: route.permission, path: route.path }, { queries, operatorKeyHash })
     server.route({
@@ -76,7 +78,7 @@ export function mountRoutes(
           route.transaction === 'none'
             ? await serveOutside(route, asked, { database, clock })
             : await database.transaction((transaction) => write(route, asked, { transaction, clock, secretBox }))
-        return reply.type(route.contentType).send(answer)
+        return reply.type(route.contentType).send(writePage === null ? answer : await writePage(answer))
       },
     })
   }
