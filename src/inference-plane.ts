@@ -17,6 +17,7 @@ import type { Metrics } from './metrics.ts'
 import { openOutbound } from './outbound.ts'
 import type { Change } from './storage/change-log.ts'
 import type { Database } from './storage/database.ts'
+import { openReader } from './storage/open-database.ts'
 import type { SecretBox } from './storage/secret-box.ts'
 
 /** All that serves inference, in this process or in others. Disposing of it drains it, and ships its journal. */
@@ -78,7 +79,9 @@ export async function openInferencePlane({
   const shipper = opened.use(startShipper({ journal, ledger: ledgerWriter, clock, log, metrics }))
   await shipper.flush()
 
-  const directory = new Directory(promptSource(storedDirectory(database.queries, secretBox), { clock }))
+  // Management may take seconds to change a large tree: who calls meanwhile does not wait for that transaction.
+  const reader = opened.use(openReader(config)) ?? database
+  const directory = new Directory(promptSource(storedDirectory(reader.queries, secretBox), { clock }))
   const limiter = opened.use(openLimiter({ counters, clock, metrics }))
   const outbound = opened.use(openOutbound({ ...config, clock }))
   const { server, idle } = createInferenceListener(

@@ -113,10 +113,15 @@ export async function openEmbeddedDatabase(
 export async function openEmbeddedRecord(path: string): Promise<Database> {
   assertExists(path)
   await using opened = new AsyncDisposableStack()
-  const database = opened.use(new Database(nodeSqliteDialect(new DatabaseSync(path, { readOnly: true }))))
+  const database = opened.use(openEmbeddedReader(path))
   await database.assertNewest()
   opened.move()
   return database
+}
+
+/** Reads the embedded database at `path`, which exists in its newest form, over a connection of its own. */
+export function openEmbeddedReader(path: string): Database {
+  return new Database(nodeSqliteDialect(new DatabaseSync(path, { readOnly: true })))
 }
 
 function assertExists(path: string): void {

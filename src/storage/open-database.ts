@@ -1,5 +1,5 @@
 import { join } from 'node:path'
-import { Database, openEmbeddedDatabase, openEmbeddedRecord } from './database.ts'
+import { Database, openEmbeddedDatabase, openEmbeddedReader, openEmbeddedRecord } from './database.ts'
 import { openPostgresDatabase, openPostgresRecord } from './postgres.ts'
 import { postgresDialect } from './postgres-dialect.ts'
 
@@ -29,6 +29,14 @@ export const inferenceConnectionsMax = 4
 export function openForInference(database: Database, { databaseUrl }: DatabaseSettings): Database {
   if (databaseUrl === null) return database
   return new Database(postgresDialect({ url: databaseUrl, connectionsMax: inferenceConnectionsMax }))
+}
+
+/**
+ * A connection to read the embedded database while a transaction is under way in this process, which holds the only other
+ * one. Null for a server's database, to which there are several.
+ */
+export function openReader({ databaseUrl, dataDir }: DatabaseSettings): Database | null {
+  return databaseUrl === null ? openEmbeddedReader(embeddedDatabasePath(dataDir)) : null
 }
 
 /**

@@ -56,6 +56,29 @@ describe('a start on a data folder that is in use', { concurrency: true }, () =>
   })
 })
 
+test('whoever calls for the first time is served while a write of the management API waits for the database', async () => {
+  using folder = temporaryFolder()
+  await using upstream = await startMockUpstream()
+  await using server = await startServed(folder.path)
+  const target = { provider: 'OPENAI_COMPATIBLE', base_url: upstream.baseUrl, target_model: 'model' }
+  await manage(server, 'POST', '/v1/gateway/endpoints', { slug, targets: [target] })
+  const { key } = await customer(server, { entityId: 'cust_42' })
+
+  using other = openSqliteFile(embeddedDatabasePath(folder.path), { synchronous: 'normal' })
+  other.exec('begin immediate')
+  const group = { metadata: { external_entity_id: 'cust_43' }, models: [{ slug }], hierarchy: {} }
+  const writing = manage(server, 'POST', '/v1/gateway/groups', group)
+  await fetch(`${server.management}/health/live`)
+  const answer = await fetch(`${server.inference}/v1/chat/completions`, {
+    method: 'POST',
+    headers: { authorization: `Bearer ${key}`, 'content-type': 'application/json' },
+    body: JSON.stringify({ model: slug, messages: [{ role: 'user', content: 'Hello' }] }),
+  })
+  assert.equal(answer.status, 200, await answer.text())
+  other.exec('rollback')
+  await writing
+})
+
 function serveSettings(dataDir: string): Record<string, string> {
   return {
     TOLLGATE_DATA_DIR: dataDir,
