@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { parseArgs, promisify } from 'node:util'
 import { freePort } from '../test/support/free-port.ts'
+import { measureBesideManagement } from './beside-management.ts'
 import { cpuCaseNames } from './cases.ts'
 import { gatewayNames } from './gateways.ts'
 import { compile } from './load.ts'
@@ -21,7 +22,7 @@ import { measureStoreSizes } from './store-size.ts'
  *
  *   node bench/bench.ts --quick --only json,refused --gateways nginx,tollgate
  */
-const parts = [...cpuCaseNames, 'added', 'streams', 'sizes', 'record'] as const
+const parts = [...cpuCaseNames, 'added', 'streams', 'sizes', 'management', 'record'] as const
 const { values } = parseArgs({
   options: {
     quick: { type: 'boolean', default: false },
@@ -57,6 +58,7 @@ const measured: Measured[] = [
     rig,
   )),
   ...(only.includes('sizes') ? await measureStoreSizes(rig) : []),
+  ...(only.includes('management') ? await measureBesideManagement(rig) : []),
   ...(only.includes('record') ? await recordRates(rig) : []),
 ]
 

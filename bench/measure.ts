@@ -35,6 +35,7 @@ export interface Measured {
 export type Quantity =
   | 'cpuUs'
   | 'requestsPerSecond'
+  | 'requestP99Us'
   | 'addedP50Us'
   | 'addedP99Us'
   | 'addedToChunkP50Us'

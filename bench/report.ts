@@ -2,6 +2,7 @@ import { spawnSync } from 'node:child_process'
 import { readFileSync } from 'node:fs'
 import { cpus, release, totalmem } from 'node:os'
 import { join } from 'node:path'
+import { activities } from './beside-management.ts'
 import { cases, cpuCaseNames } from './cases.ts'
 import { gatewayNames } from './gateways.ts'
 import type { Measured, Quantity, Rig } from './measure.ts'
@@ -123,6 +124,11 @@ const rows: readonly Row[] = [
     of: title,
     targets: customers > 10 && customers <= 100_000 ? [atMostTimesSmallestStore(1.1)] : [],
   })),
+  ...activities.map(({ of, title }) => ({
+    title: `p99 of small JSON requests while the lab ${title}`,
+    what: 'requestP99Us' as const,
+    of,
+  })),
   ...recordSteps.flatMap(({ of, title }) => [
     { title: `events a second: ${title}`, what: 'eventsPerSecond' as const, of },
     { title: `CPU an event: ${title}`, what: 'eventCpuUs' as const, of },
@@ -189,6 +195,7 @@ const inUnits = { name: '', text: (value: number) => Math.round(value).toLocaleS
 const unitOf: Record<Quantity, { name: string; text(value: number): string }> = {
   cpuUs: inMicroseconds,
   eventCpuUs: inMicroseconds,
+  requestP99Us: inMilliseconds,
   addedP50Us: inMilliseconds,
   addedP99Us: inMilliseconds,
   addedToChunkP50Us: inMilliseconds,

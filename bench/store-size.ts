@@ -6,10 +6,10 @@ import { embeddedDatabasePath } from '../src/storage/open-database.ts'
 import type { FederatedKeyRow, GroupRow } from '../src/storage/tables.ts'
 import { bodyOf, cases } from './cases.ts'
 import { inTurn } from './in-turn.ts'
-import { load } from './load.ts'
+import { type LoadResult, load } from './load.ts'
 import type { Measured, Rig } from './measure.ts'
 import { type Running, settled } from './processes.ts'
-import { modelsWithLimits, plenty, publish, startServer } from './tollgate.ts'
+import { type Manage, modelsWithLimits, plenty, publish, startServer } from './tollgate.ts'
 
 interface StoreSize {
   title: string
@@ -45,15 +45,16 @@ export async function measureStoreSizes(rig: Rig): Promise<Measured[]> {
   return measured
 }
 
-interface SizedServer extends Running {
+export interface SizedServer extends Running {
   size: StoreSize
   port: number
+  manage: Manage
   /** Of those that call. */
   keys: readonly string[]
 }
 
 /** A server with that many customers, each of whom has called before. */
-async function startSized(size: StoreSize, rig: Rig): Promise<SizedServer> {
+export async function startSized(size: StoreSize, rig: Rig): Promise<SizedServer> {
   const folder = join(rig.folder, `customers-${size.customers}-${size.callers}`)
   await using emptyServer = await startServer({ folder })
   await publish(emptyServer.manage, { name: 'json', upstreamPort: rig.upstreamPort })
@@ -65,7 +66,7 @@ async function startSized(size: StoreSize, rig: Rig): Promise<SizedServer> {
   const running = await startServer({ folder })
   const server = { ...running, size, keys }
   const secondsForAll = size.callers / 2_500
-  await callWith(server, { keys, seconds: Math.max(secondsForAll, rig.pace.warmUpSeconds) }, rig)
+  await callSized(server, { keys, seconds: Math.max(secondsForAll, rig.pace.warmUpSeconds) }, rig)
   return server
 }
 
@@ -73,16 +74,28 @@ async function measureSized(server: SizedServer, rig: Rig): Promise<Measured> {
   const keys = Array.from({ length: 100_000 }, () => drawn(server.keys))
   await settled(server)
   const before = server.cpuSeconds()
-  const { answered } = await callWith(server, { keys, seconds: rig.pace.seconds }, rig)
+  const { answered } = await callSized(server, { keys, seconds: rig.pace.seconds }, rig)
   await settled(server)
   const cpuUs = ((server.cpuSeconds() - before) * 1e6) / answered
   return { what: 'cpuUs', of: server.size.title, who: 'tollgate', value: cpuUs }
 }
 
-function callWith({ port }: SizedServer, { keys, seconds }: { keys: readonly string[]; seconds: number }, rig: Rig) {
+interface SizedCall {
+  keys: readonly string[]
+  seconds: number
+  /** Left out: each connection calls again as soon as it has its answer. */
+  rate?: number | null
+}
+
+/** Calls with these keys in turn. */
+export function callSized(
+  { port }: SizedServer,
+  { keys, seconds, rate = cases.json.rate }: SizedCall,
+  rig: Rig,
+): Promise<LoadResult> {
   const headers = keys.map((key) => ({ authorization: `Bearer ${key}` }))
   const request = { port, path: '/v1/chat/completions', headers, body: bodyOf('json'), status: 200 }
-  return load({ ...cases.json, ...request, seconds }, rig)
+  return load({ ...cases.json, ...request, seconds, rate }, rig)
 }
 
 function drawn(keys: readonly string[]): string {

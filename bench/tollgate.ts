@@ -21,8 +21,8 @@ export async function startTollgate({ upstreamPort, folder }: GatewayOptions): P
   }
 }
 
-/** A call of the management API that must succeed: a POST where there is a body, else a GET. */
-export type Manage = (path: string, body?: object) => Promise<Record<string, unknown>>
+/** A call of the management API that must succeed. */
+export type Manage = (method: 'GET' | 'POST' | 'PATCH', path: string, body?: object) => Promise<Record<string, unknown>>
 
 /** A server on a folder of its own, with an empty workspace or what an earlier start left there. */
 export async function startServer({ folder }: { folder: string }) {
@@ -40,20 +40,20 @@ export async function startServer({ folder }: { folder: string }) {
     },
     port: managementPort,
   })
-  const manage: Manage = async (path, body) => {
+  const manage: Manage = async (method, path, body) => {
     const answer = await fetch(`http://127.0.0.1:${managementPort}${path}`, {
-      method: body === undefined ? 'GET' : 'POST',
+      method,
       headers: { authorization: `Bearer ${workspaceKey}`, 'content-type': 'application/json' },
       body: body === undefined ? null : JSON.stringify(body),
     })
-    if (!answer.ok) throw new Error(`${path} answered ${answer.status}: ${await answer.text()}`)
+    if (!answer.ok) throw new Error(`${method} ${path} answered ${answer.status}: ${await answer.text()}`)
     return JSON.parse(await answer.text())
   }
   return { ...running, port, manage, collectGarbage: () => collectGarbage(running, inspectPort) }
 }
 
 export async function publish(manage: Manage, { name, upstreamPort }: { name: CaseName; upstreamPort: number }) {
-  await manage('/v1/gateway/endpoints', {
+  await manage('POST', '/v1/gateway/endpoints', {
     slug: slugOf(name),
     targets: [
       {
@@ -74,14 +74,14 @@ async function customerKey(
 ): Promise<string> {
   let parentId: unknown = null
   for (const level of [1, 2, 3]) {
-    const group = await manage('/v1/gateway/groups', {
+    const group = await manage('POST', '/v1/gateway/groups', {
       metadata: { external_entity_id: `${name}-${level}` },
       models: modelsWithLimits(caseNames, { requestsPerMinute: level === 3 ? requestsPerMinute : plenty }),
       hierarchy: { parent_group_id: parentId, limit_enforcement: 'CASCADING' },
     })
     parentId = group['id']
   }
-  const key = await manage(`/v1/gateway/groups/${parentId}/api_keys`, {})
+  const key = await manage('POST', `/v1/gateway/groups/${parentId}/api_keys`, {})
   return String(key['api_key'])
 }
 
