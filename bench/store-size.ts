@@ -1,3 +1,4 @@
+import { mkdtempSync } from 'node:fs'
 import { join } from 'node:path'
 import { mintKey } from '../src/access/api-key.ts'
 import { newId } from '../src/id.ts'
@@ -55,7 +56,7 @@ export interface SizedServer extends Running {
 
 /** A server with that many customers, each of whom has called before. */
 export async function startSized(size: StoreSize, rig: Rig): Promise<SizedServer> {
-  const folder = join(rig.folder, `customers-${size.customers}-${size.callers}`)
+  const folder = mkdtempSync(join(rig.folder, 'store-'))
   await using emptyServer = await startServer({ folder })
   await publish(emptyServer.manage, { name: 'json', upstreamPort: rig.upstreamPort })
   await emptyServer[Symbol.asyncDispose]()

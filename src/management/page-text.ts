@@ -5,9 +5,9 @@ import { eventLoopTurn } from '../ledger/event-loop-turn.ts'
 const lengthPerTurn = 64 * 1024
 
 /**
- * Writes down the pages of a list, as `response` declares them: `{items, …}`. A page of 1,000 groups with 20 models each
- * takes 200 ms, so customers are served in between. Null where answers are no such pages. What it answers rejects where an
- * answer is not what was declared.
+ * Writes down the pages of a list, `{items, …}`, as `response` declares them; null where answers are no such pages. A page
+ * of 1,000 groups with 20 models each takes 200 ms: customers are served in between. Rejects with a `ZodError` where a page
+ * is not as declared.
  */
 export function pageWriter(response: z.ZodType): ((answer: unknown) => Promise<string>) | null {
   if (!(response instanceof z.ZodObject) || !(response.shape['items'] instanceof z.ZodArray)) return null
