@@ -35,22 +35,28 @@ export async function readPaths(
   rows: readonly GroupRow[],
   queries: Queries,
 ): Promise<(row: GroupRow) => GroupPath> {
-  const byId = new Map(rows.map((row) => [row.id, toStoredGroup(row)]))
-  const above = new Set(rows.flatMap(({ path }) => path.split('/'))).difference(byId)
-  if (above.size > 0) {
-    const ancestors = await queries
-      .selectFrom('groups')
-      .selectAll()
-      .where('workspace_id', '=', workspaceId)
-      .where('id', 'in', [...above])
-      .execute()
-    for (const row of ancestors) byId.set(row.id, toStoredGroup(row))
-  }
-  return (row) => {
-    const [, ...ancestorIds] = row.path.split('/')
-    const ancestors = ancestorIds.map((id) => byId.get(id)).filter((found) => found !== undefined)
-    return [byId.get(row.id) ?? toStoredGroup(row), ...ancestors]
-  }
+  const ids = new Set(rows.flatMap(ancestorIds))
+  const ancestors =
+    ids.size === 0
+      ? []
+      : await queries
+          .selectFrom('groups')
+          .selectAll()
+          .where('workspace_id', '=', workspaceId)
+          .where('id', 'in', [...ids])
+          .execute()
+  const byId = new Map(ancestors.map((row) => [row.id, toStoredGroup(row)]))
+  return (row) => [
+    toStoredGroup(row),
+    ...ancestorIds(row)
+      .map((id) => byId.get(id))
+      .filter((found) => found !== undefined),
+  ]
+}
+
+/** From its parent up. */
+function ancestorIds({ path }: GroupRow): string[] {
+  return path.split('/').slice(1)
 }
 
 /**
