@@ -1,6 +1,5 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { newId } from '../../src/id.ts'
 import { openDatabase, openReader } from '../../src/storage/open-database.ts'
 import { temporaryFolder } from '../ledger/temporary-folder.ts'
 import { databaseSettings } from '../support/database-backends.ts'
@@ -12,18 +11,15 @@ test('what was committed can be read while a transaction is under way, and what 
   await using database = await openDatabase(settings)
   await using ownReader = openReader(settings)
   const { queries } = ownReader ?? database
-  const names = async () => {
-    const rows = await queries.selectFrom('workspaces').select('name').execute()
-    return rows.map(({ name }) => name)
+  const workspaceIds = async () => {
+    const rows = await queries.selectFrom('ledger_heads').select('workspace_id').execute()
+    return rows.map(({ workspace_id }) => workspace_id)
   }
 
-  const lab = { id: newId(0), name: 'lab', onboarded: 1, org_prefixes: '[]', key_prefix: 'lab', created_at: 0 } as const
-  await database.transaction(async ({ queries }) => {
-    await queries
-      .insertInto('workspaces')
-      .values({ ...lab, register_public_key: null })
-      .execute()
-    assert.deepEqual(await names(), [])
+  await database.transaction(async (transaction) => {
+    const head = { workspace_id: 'lab', position: 0, sequence: 0 }
+    await transaction.queries.insertInto('ledger_heads').values(head).execute()
+    assert.deepEqual(await workspaceIds(), [])
   })
-  assert.deepEqual(await names(), ['lab'])
+  assert.deepEqual(await workspaceIds(), ['lab'])
 })
