@@ -9,8 +9,8 @@ import { startReceiver } from '../delivery/receiver.ts'
 import { temporaryFolder } from '../ledger/temporary-folder.ts'
 import { openTestDatabase } from '../support/database-backends.ts'
 import { startMockUpstream } from '../support/mock-upstream.ts'
-import { call, readEvents, setUp, sumOf, usageToday } from '../support/record-under-load.ts'
-import { type ServedProcess, startServed, workspaceKey } from '../support/served-process.ts'
+import { call, readEvents, readMetrics, setUp, sumOf, usageToday } from '../support/record-under-load.ts'
+import { type ServedProcess, startServed } from '../support/served-process.ts'
 import { until } from '../support/until.ts'
 
 const kills = 20
@@ -100,10 +100,9 @@ test('killed, stopped and run out of disk, the server loses no event of a comple
 })
 
 /** How often the ledger, or the journal, could not be written. */
-async function failedWrites({ management }: ServedProcess): Promise<number> {
-  const response = await fetch(`${management}/metrics`, { headers: { authorization: `Api-Key ${workspaceKey}` } })
+async function failedWrites(server: ServedProcess): Promise<number> {
   const series = /^tollgate_(?:shipping_failures|events_unrecorded)_total (\d+)$/gm
-  return [...(await response.text()).matchAll(series)].reduce((sum, [, count]) => sum + Number(count), 0)
+  return [...(await readMetrics(server)).matchAll(series)].reduce((sum, [, count]) => sum + Number(count), 0)
 }
 
 /** A disk of 64 MB that a test can fill up and free again. */

@@ -5,11 +5,15 @@ import { type ServedProcess, workspaceKey } from './served-process.ts'
 export const slug = 'acme/model'
 
 interface Usage {
-  usage: Record<string, { type: string; current_usage: number }[]>
+  usage: Record<string, { type: string; current_usage: number; source_group: string }[]>
 }
+
+/** A server that can be managed. */
+type Managed = Pick<ServedProcess, 'management'>
 
 export interface Recorded {
   requestId: string
+  requestMetadata: unknown
   externalEntityId: string
   idempotencyKey: string
   sequence: number
@@ -18,7 +22,7 @@ export interface Recorded {
   tokens: { inputTokens: number; outputTokens: number }
 }
 
-export async function manage<Body>(server: ServedProcess, method: string, path: string, body?: object): Promise<Body> {
+export async function manage<Body>(server: Managed, method: string, path: string, body?: object): Promise<Body> {
   const response = await fetch(server.management + path, {
     method,
     headers: { authorization: `Api-Key ${workspaceKey}`, 'content-type': 'application/json' },
@@ -82,7 +86,7 @@ export async function call(
 }
 
 /** The whole record, oldest first. */
-export async function readEvents(server: ServedProcess): Promise<Recorded[]> {
+export async function readEvents(server: Managed): Promise<Recorded[]> {
   const events: Recorded[] = []
   let query = 'start_time=2020-01-01T00:00:00Z&limit=1000'
   for (;;) {
@@ -93,14 +97,21 @@ export async function readEvents(server: ServedProcess): Promise<Recorded[]> {
     )
     events.push(...page.items)
     if (page.pagination.cursor === null) return events
-    query = `cursor=${encodeURIComponent(page.pagination.cursor)}`
+    query = `limit=1000&cursor=${encodeURIComponent(page.pagination.cursor)}`
   }
 }
 
-/** What the day's counters of the group say. */
-export async function usageToday(server: ServedProcess, groupId: string): Promise<Record<string, number>> {
+/** What the day's counters that belong to the group say. */
+export async function usageToday(server: Managed, groupId: string): Promise<Record<string, number>> {
   const { usage } = await manage<Usage>(server, 'GET', `/v1/gateway/groups/${groupId}/usage`)
-  return Object.fromEntries((usage[slug] ?? []).map(({ type, current_usage }) => [type, current_usage]))
+  const own = usage[slug]?.filter(({ source_group }) => source_group === groupId) ?? []
+  return Object.fromEntries(own.map(({ type, current_usage }) => [type, current_usage]))
+}
+
+/** What a scrape gets. */
+export async function readMetrics({ management }: Managed): Promise<string> {
+  const response = await fetch(`${management}/metrics`, { headers: { authorization: `Api-Key ${workspaceKey}` } })
+  return response.text()
 }
 
 /** What they must say. */
