@@ -96,6 +96,13 @@ export const settings = {
     meaning: 'How long billing events are kept, in days. Events that a webhook has still to deliver stay longer.',
     parse: wholeNumber({ least: 1, most: 36_500 }),
   },
+  connectionsMax: {
+    variable: 'TOLLGATE_CONNECTIONS_MAX',
+    fallback: '10000',
+    meaning:
+      'How many clients may be connected to each process that serves inference; fewer where it may not open files enough. More are turned away.',
+    parse: wholeNumber({ least: 1, most: 1_000_000 }),
+  },
   requestBodyBytesMax: {
     variable: 'TOLLGATE_REQUEST_BODY_BYTES_MAX',
     fallback: String(32 * 1024 * 1024),

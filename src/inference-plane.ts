@@ -5,6 +5,7 @@ import { Directory } from './directory/directory.ts'
 import { promptSource } from './directory/prompt-source.ts'
 import { storedDirectory } from './directory/stored-directory.ts'
 import { tuneGarbageCollection } from './garbage-collection.ts'
+import { connectionBound, openFilesMax } from './inbound/connection-bound.ts'
 import { createInferenceListener } from './inference/listener.ts'
 import { openJournal } from './ledger/journal.ts'
 import type { LedgerWriter } from './ledger/ledger-writer.ts'
@@ -97,7 +98,7 @@ export async function openInferencePlane({
       bodyBytesMax: config.requestBodyBytesMax,
       stallTimeoutMs: config.idleTimeoutMs,
     },
-    { requestTimeoutMs: config.requestBodyTimeoutMs },
+    { requestTimeoutMs: config.requestBodyTimeoutMs, connectionsMax: connectionsMax({ config, log }) },
   )
   const serving = new ServingTime(server)
   const drain = async ({ withinMs } = { withinMs: config.shutdownTimeoutMs }) => {
@@ -119,4 +120,16 @@ export async function openInferencePlane({
     onShipped: (listener) => shipper.onShipped(listener),
     [Symbol.asyncDispose]: () => parts.disposeAsync(),
   }
+}
+
+function connectionsMax({ config, log }: Pick<InferencePlaneParts, 'config' | 'log'>): number {
+  const bound = { allowed: config.connectionsMax, openFilesMax: openFilesMax() }
+  const connections = connectionBound(bound)
+  if (connections < bound.allowed) {
+    log.warn(
+      { connections, ...bound },
+      'fewer connections are served than the settings allow: raise the limit of open files',
+    )
+  }
+  return connections
 }

@@ -74,6 +74,11 @@ export function openMetrics() {
     help: 'Responses that upstream served and whose event could not be written. Must stay 0: raise an alarm.',
     registers,
   })
+  const connectionsRefused = new Counter({
+    name: 'tollgate_connections_refused_total',
+    help: 'Connections to the inference listener that were closed at once, since as many as may be were open: raise an alarm.',
+    registers,
+  })
   const openStreams = new Gauge({
     name: 'tollgate_open_streams',
     help: 'Streamed responses in flight.',
@@ -190,6 +195,7 @@ export function openMetrics() {
     requestForwarded: ({ overheadMs }: { overheadMs: number }) => overheadSeconds.observe(overheadMs / 1000),
     upstreamFirstByte: ({ waitedMs }: { waitedMs: number }) => firstByteSeconds.observe(waitedMs / 1000),
     upstreamEnded: ({ tookMs }: { tookMs: number }) => upstreamSeconds.observe(tookMs / 1000),
+    connectionRefused: () => connectionsRefused.inc(),
     streamOpened: () => openStreams.inc(),
     streamClosed: () => openStreams.dec(),
     eventRecorded: ({ modelSlug: slug, outcome, usageSource, tokens: counts }: RecordedFigures) => {

@@ -6,13 +6,16 @@ type OwnOptions = 'keepsConnections' | 'date' | 'stallTimeoutMs'
 
 export interface InboundServerOptions extends Omit<ConnectionOptions, OwnOptions> {
   stallTimeoutMs?: number
+  /** So many connections are open at a time; more are closed as soon as they are accepted. */
+  connectionsMax?: number
+  onConnectionRefused?: () => void
   /** How often deadlines are looked at: so much later than they say, clients are cut off. */
   checkEveryMs: number
 }
 
 /**
- * The HTTP/1.1 server of the inference plane: connections with a deadline for every state that a client could leave
- * them in, one exchange at a time on each.
+ * The HTTP/1.1 server of the inference plane: a bounded number of connections, with a deadline for every state that a
+ * client could leave them in, one exchange at a time on each.
  *
  * Why not `node:http`: of a small request it takes 25 µs, and a gateway's whole work takes no more. What is not needed
  * for that is left out: no streams between the socket and a request, no upgrades, no trailers. What is read is read by
@@ -21,8 +24,16 @@ export interface InboundServerOptions extends Omit<ConnectionOptions, OwnOptions
 export class InboundServer extends Server {
   readonly #connections = new Set<InboundConnection>()
 
-  constructor({ checkEveryMs, stallTimeoutMs = 300_000, ...options }: InboundServerOptions) {
+  constructor({
+    checkEveryMs,
+    stallTimeoutMs = 300_000,
+    connectionsMax = Number.POSITIVE_INFINITY,
+    onConnectionRefused = () => {},
+    ...options
+  }: InboundServerOptions) {
     super({ allowHalfOpen: true, noDelay: true })
+    this.maxConnections = connectionsMax
+    this.on('drop', onConnectionRefused)
     const { clock } = options
     const parts = { ...options, stallTimeoutMs, keepsConnections: () => this.listening, date: httpDate(clock) }
     this.on('connection', (socket) => {

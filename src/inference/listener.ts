@@ -14,6 +14,8 @@ import { malformedRequest, type Refusal, refusals } from './refusal.ts'
 export interface InferenceListenerOptions {
   /** Longest time a client may take to send its whole request. */
   requestTimeoutMs: number
+  /** So many clients may be connected at a time. */
+  connectionsMax: number
 }
 
 /** The listener that faces the lab's customers: inference routes and `/health`, and nothing else (contract §2). */
@@ -25,7 +27,7 @@ export interface InferenceListener {
 
 export function createInferenceListener(
   parts: ExchangeParts,
-  { requestTimeoutMs }: InferenceListenerOptions,
+  { requestTimeoutMs, connectionsMax }: InferenceListenerOptions,
 ): InferenceListener {
   const underWay = new RequestsUnderWay()
   const listenerParts = { ...parts, underWay }
@@ -37,6 +39,8 @@ export function createInferenceListener(
     requestTimeoutMs,
     keepAliveMs: 75_000,
     stallTimeoutMs: parts.stallTimeoutMs,
+    connectionsMax,
+    onConnectionRefused: parts.metrics.connectionRefused,
     checkEveryMs: Math.min(requestTimeoutMs, 5_000),
   })
   return { server, idle: () => underWay.none() }

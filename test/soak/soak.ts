@@ -39,16 +39,12 @@ async function soak(minutes: number): Promise<Finding[]> {
   const residentMb: number[] = []
   const exitCodes: (number | null)[] = []
   for (let minute = 0; minute < minutes; minute++) {
+    const minuteEndsMs = performance.now() + 60_000
     billing.isAway = minute % 7 === 3
-    if (minute >= minutes / 5 && minute < (minutes * 4) / 5) {
-      await delay(60_000)
-      residentMb.push(await residentMegabytes(server))
-    } else {
-      await delay(Math.random() * 30_000)
-      await server.kill()
-      await delay(Math.random() * 30_000)
-      exitCodes.push(await server.stop())
-    }
+    const isLeftAlone = minute >= minutes / 5 && minute < (minutes * 4) / 5
+    if (!isLeftAlone) exitCodes.push(await disturb(server))
+    await delay(minuteEndsMs - performance.now())
+    if (isLeftAlone) residentMb.push(await residentMegabytes(server))
     say(`minute ${minute + 1}: ${traffic.summary()}, ${billing.taken.size} events at billing`)
   }
 
@@ -102,6 +98,14 @@ async function startModel(): Promise<MockUpstream> {
     },
   })
   return upstream
+}
+
+/** Kills the server once and stops it once, within 50 s; resolves with the exit code of the stop. */
+async function disturb(server: RestartedServer): Promise<number | null> {
+  await delay(Math.random() * 25_000)
+  await server.kill()
+  await delay(Math.random() * 25_000)
+  return server.stop()
 }
 
 async function usageOf(

@@ -16,8 +16,19 @@ export interface ServedProcess extends AsyncDisposable {
 
 export const workspaceKey = 'wk_test.0123456789abcdef0123456789abcdef'
 
-export async function startServed(dataDir: string, settings: Record<string, string> = {}): Promise<ServedProcess> {
-  const child = spawn(process.execPath, [join(import.meta.dirname, '../../src/main.ts'), 'serve'], {
+export interface ServedOptions {
+  /** How many files the process may have open at a time; left out: as many as this one. */
+  openFilesMax?: number
+}
+
+export async function startServed(
+  dataDir: string,
+  settings: Record<string, string> = {},
+  { openFilesMax }: ServedOptions = {},
+): Promise<ServedProcess> {
+  const command = [process.execPath, join(import.meta.dirname, '../../src/main.ts'), 'serve']
+  const limit = openFilesMax === undefined ? '' : `ulimit -n ${openFilesMax}; `
+  const child = spawn('sh', ['-c', `${limit}exec "$@"`, 'sh', ...command], {
     env: {
       PATH: process.env['PATH'],
       TOLLGATE_DATA_DIR: dataDir,
