@@ -29,6 +29,8 @@ export interface InferencePlane extends AsyncDisposable {
   invalidate(change: Change): Promise<void>
   /** Resolves once the ledger has every event that was committed before the call. */
   flush(): Promise<void>
+  /** Whether events can be written, as far as is known: where not, requests are refused. */
+  takesEvents(): Promise<boolean>
   /**
    * Stops accepting and resolves once the requests in flight have ended, or had to be cut, and are recorded. They may
    * take `withinMs`, and no longer than the settings say.
@@ -76,7 +78,7 @@ export async function openInferencePlane({
 }: InferencePlaneParts): Promise<InferencePlane> {
   tuneGarbageCollection()
   await using opened = new AsyncDisposableStack()
-  const journal = opened.use(openJournal({ path: journalPath, sync: config.journalSync, log, metrics }))
+  const journal = opened.use(openJournal({ path: journalPath, sync: config.journalSync, clock, log, metrics }))
   const shipper = opened.use(startShipper({ journal, ledger: ledgerWriter, clock, log, metrics }))
   await shipper.flush()
 
@@ -116,6 +118,7 @@ export async function openInferencePlane({
     listen: (address) => serving.listen({ ...address, variable: 'TOLLGATE_INFERENCE_LISTEN', isShared: sharesAddress }),
     invalidate: async (change) => directory.invalidate(change),
     flush: () => shipper.flush(),
+    takesEvents: async () => journal.takesEvents(),
     drain,
     onShipped: (listener) => shipper.onShipped(listener),
     [Symbol.asyncDispose]: () => parts.disposeAsync(),

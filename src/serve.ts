@@ -145,6 +145,7 @@ export async function serve(config: Config, { clock = systemClock }: { clock?: C
       metricsText([await metrics.registry.getMetricsAsJSON(), ...((await pool?.metrics()) ?? [])]),
     ready: () => isAccepting,
     databaseReachable: () => follower?.isCurrent ?? true,
+    takesEvents: () => plane.takesEvents(),
   })
   const managementMs = Math.min(config.shutdownTimeoutMs, managementMsMax)
   started.defer(() => closeManagementListener(management, { clock, timeoutMs: managementMs }))

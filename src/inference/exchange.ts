@@ -24,7 +24,7 @@ export interface ExchangeParts {
   directory: Directory
   keyUse: Pick<KeyUse, 'noted'>
   limiter: Limiter
-  journal: Pick<Journal, 'append'>
+  journal: Pick<Journal, 'append' | 'takesEvents'>
   outbound: Outbound
   clock: Clock
   log: Log
@@ -58,6 +58,8 @@ export async function exchange(
   const route = await directory.route(caller, request.slug)
   if (route === null) return client.refuse(modelNotFound(request.slug))
   client.slug = route.slug
+  // Upstream is not to work for what cannot be billed.
+  if (!journal.takesEvents()) return client.refuse(refusals.unavailable)
 
   const admission = await limiter.reserve(route.buckets, { tokens: request.tokensToReserve })
   client.addHeaders(rateLimitHeaders(admission.rateLimits))

@@ -61,6 +61,11 @@ export class JournalSegments {
     this.#write(records, sync).events += texts.length
   }
 
+  /** Writes what changes nothing, as an event would be, and more of it than a block that is begun may have room for. */
+  proveRoom(sync: 'normal' | 'full'): void {
+    this.#write(removalRecord(this.#oldest).repeat(200), sync)
+  }
+
   /** All events that are there now, oldest first: a stretch for each segment that has any. */
   stretches(eventsMax: number): JournalStretch[] {
     const holding = this.#segments.filter(({ events }) => events > 0)

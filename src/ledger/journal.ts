@@ -1,3 +1,4 @@
+import { type Clock, systemClock } from '../clock.ts'
 import { atEndOfTurn } from '../end-of-turn.ts'
 import { StartError } from '../errors.ts'
 import type { Log } from '../log.ts'
@@ -16,6 +17,11 @@ export interface Journal extends AsyncDisposable {
    * event whose token counts are none.
    */
   append(event: BillingEvent): Promise<void>
+  /**
+   * Whether events can be written, as far as is known: not while the last attempt failed, or once it is closed. Asked
+   * after a failure, it makes another attempt, once a second.
+   */
+  takesEvents(): boolean
   /**
    * Where the events are that it holds now, oldest first, to be read `eventsMax` at a time (`readStretch`). They stay
    * until they are removed.
@@ -36,6 +42,7 @@ export interface JournalOptions {
   sync: 'normal' | 'full'
   log: Log
   metrics: Pick<Metrics, 'journalDepth'>
+  clock?: Clock
   /** More events than this raise an alarm in the log. None is lost or refused: the disk is the only limit. */
   eventsMax?: number
   /** A file of events that has grown to so much is followed by another. */
@@ -55,6 +62,7 @@ export function openJournal({
   path,
   eventsMax = 1_000_000,
   segmentBytesMax = 4 * 1024 * 1024,
+  clock = systemClock,
   ...options
 }: JournalOptions): Journal {
   const stem = path.replace(/\.db$/, '')
@@ -64,7 +72,7 @@ export function openJournal({
     const segments = new JournalSegments({ stem, segmentBytesMax, log: options.log })
     moveLeftEvents(lock, segments)
     opened.move()
-    return new SegmentedJournal({ ...options, eventsMax, lock, segments })
+    return new SegmentedJournal({ ...options, eventsMax, clock, lock, segments })
   } catch (cause) {
     const reason = cause instanceof Error ? cause.message : String(cause)
     throw new StartError(
@@ -85,11 +93,16 @@ type JournalParts = Required<Omit<JournalOptions, 'path' | 'segmentBytesMax'>> &
   segments: JournalSegments
 }
 
+/** How long after a failure to write the next attempt is made for its own sake. */
+const retryMs = 1_000
+
 class SegmentedJournal implements Journal {
   readonly #parts: JournalParts
   /** What is appended in this turn of the event loop. */
   #commit: Commit | null = null
   #overBound = false
+  /** When the last attempt to write was made, where it failed. */
+  #failedAtMs: number | null = null
   #closed = false
   readonly #listeners: (() => void)[] = []
 
@@ -104,6 +117,21 @@ class SegmentedJournal implements Journal {
     this.#commit ??= this.#nextCommit()
     this.#commit.texts.push(text)
     await this.#commit.done.promise
+  }
+
+  takesEvents(): boolean {
+    const { segments, sync, clock } = this.#parts
+    if (this.#closed) return false
+    if (this.#failedAtMs === null) return true
+    if (clock.monotonic() - this.#failedAtMs < retryMs) return false
+    try {
+      segments.proveRoom(sync)
+    } catch {
+      this.#failedAtMs = clock.monotonic()
+      return false
+    }
+    this.#wrote()
+    return true
   }
 
   stretches(eventsMax: number): JournalStretch[] {
@@ -146,12 +174,27 @@ class SegmentedJournal implements Journal {
     try {
       segments.append(texts, sync)
     } catch (cause) {
+      this.#failed(cause)
       done.reject(new JournalError('The journal could not be written.', { cause }))
       return
     }
+    this.#wrote()
     this.#depthChanged()
     done.resolve()
     for (const listener of this.#listeners) listener()
+  }
+
+  #failed(cause: unknown): void {
+    const { clock, log } = this.#parts
+    if (this.#failedAtMs === null)
+      log.error({ err: cause }, 'the journal cannot be written: requests are refused until it can')
+    this.#failedAtMs = clock.monotonic()
+  }
+
+  #wrote(): void {
+    if (this.#failedAtMs === null) return
+    this.#failedAtMs = null
+    this.#parts.log.info('the journal can be written again')
   }
 
   #assertOpen(): void {

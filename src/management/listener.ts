@@ -52,6 +52,8 @@ export interface ManagementParts extends DomainParts, EventParts, MetricsParts, 
   ready: () => boolean
   /** Whether the database answers. */
   databaseReachable: () => boolean
+  /** Whether billing events can be written. */
+  takesEvents: () => Promise<boolean>
   /** Longest time a client may take to send its whole request. */
   requestTimeoutMs?: number
 }

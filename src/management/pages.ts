@@ -4,16 +4,18 @@ import { type ApiDocument, withPlainNames } from './openapi.ts'
 export interface PagesParts {
   ready: () => boolean
   databaseReachable: () => boolean
+  takesEvents: () => Promise<boolean>
 }
 
 /** What needs no key: health, the OpenAPI document, and a front page. */
-export function mountPages(server: FastifyInstance, { ready, databaseReachable }: PagesParts): void {
+export function mountPages(server: FastifyInstance, { ready, databaseReachable, takesEvents }: PagesParts): void {
   server.get('/health/live', { schema: { hide: true } }, async () => ({ status: 'live' }))
   server.get('/health/ready', { schema: { hide: true } }, async (_request, reply) => {
-    const isReady = ready()
+    const journal = (await takesEvents()) ? 'writable' : 'not writable'
+    const isReady = ready() && journal === 'writable'
     // A node whose database is away serves inference all the same, and must not be taken out for it.
     const database = databaseReachable() ? 'reachable' : 'away'
-    return reply.code(isReady ? 200 : 503).send({ status: isReady ? 'ready' : 'not ready', database })
+    return reply.code(isReady ? 200 : 503).send({ status: isReady ? 'ready' : 'not ready', database, journal })
   })
   let document: ApiDocument | null = null
   server.get('/v1/spec', { schema: { hide: true } }, async () => {

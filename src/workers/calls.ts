@@ -9,6 +9,7 @@ export type WorkerCalls = {
   listen: (address: ListenAddress) => Promise<string>
   invalidate: (change: Change) => Promise<void>
   flush: () => Promise<void>
+  takesEvents: () => Promise<boolean>
   ping: () => Promise<void>
   metrics: () => Promise<MetricObject[]>
   drain: () => Promise<void>

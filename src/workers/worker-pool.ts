@@ -130,12 +130,13 @@ class ForkedWorkers implements WorkerPool {
     this.#listeners.push(listener)
   }
 
-  async metrics(): Promise<MetricObject[][]> {
-    const late = sleep(this.#parts.clock, answerMs).then(() => [])
-    const answers = this.#workers({ areOpen: true }).map(({ worker }) =>
-      Promise.race([worker.channel.call('metrics').catch(() => []), late]),
-    )
-    return Promise.all(answers)
+  metrics(): Promise<MetricObject[][]> {
+    return this.#askEach(({ channel }) => channel.call('metrics'), [])
+  }
+
+  async takesEvents(): Promise<boolean> {
+    const answers = await this.#askEach(({ channel }) => channel.call('takesEvents'), true)
+    return answers.every((takesEvents) => takesEvents)
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -177,6 +178,13 @@ class ForkedWorkers implements WorkerPool {
 
   #workers({ areOpen }: { areOpen: boolean }): { number: number; worker: WorkerProcess }[] {
     return this.#places.flatMap(({ number, worker }) => (worker?.isOpen === areOpen ? [{ number, worker }] : []))
+  }
+
+  /** What each worker answers that is open; `otherwise` for one that fails, or does not answer in time. */
+  #askEach<Answer>(ask: (worker: WorkerProcess) => Promise<Answer>, otherwise: Answer): Promise<Answer[]> {
+    const late = sleep(this.#parts.clock, answerMs).then(() => otherwise)
+    const workers = this.#workers({ areOpen: true })
+    return Promise.all(workers.map(({ worker }) => Promise.race([ask(worker).catch(() => otherwise), late])))
   }
 
   /**

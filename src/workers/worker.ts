@@ -28,6 +28,7 @@ const main: MainChannel = new Channel(process, {
   listen: async (address) => (await opening.promise).listen(address),
   invalidate: async (change) => (await opening.promise).invalidate(change),
   flush: async () => (await opening.promise).flush(),
+  takesEvents: async () => (await opening.promise).takesEvents(),
   ping: async () => {},
   metrics: () => metrics.registry.getMetricsAsJSON(),
   drain: async () => (await opening.promise).drain(),

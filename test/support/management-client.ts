@@ -94,6 +94,7 @@ export async function startManagement({
     reservedHostnames: [],
     ready,
     databaseReachable: () => true,
+    takesEvents: async () => true,
     requestTimeoutMs,
   })
   started.defer(() => listener.close())

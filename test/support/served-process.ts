@@ -8,6 +8,7 @@ import { databaseSettings } from './database-backends.ts'
 export interface ServedProcess extends AsyncDisposable {
   inference: string
   management: string
+  pid: number
   /** Ends the process between two instructions, as a crash or `kill -9` does. */
   kill(): Promise<void>
   /** Asks the process to stop, with SIGTERM; resolves with its exit code. */
@@ -55,6 +56,6 @@ export async function startServed(
     once(createInterface({ input: child.stdout }), 'line'),
     exited.then(([code]) => Promise.reject(new Error(`The server ended with ${code} before it listened.`))),
   ])
-  const { inference, management } = JSON.parse(line) as { inference: string; management: string }
-  return { inference, management, kill, stop, [Symbol.asyncDispose]: kill }
+  const { inference, management, pid } = JSON.parse(line) as Pick<ServedProcess, 'inference' | 'management' | 'pid'>
+  return { inference, management, pid, kill, stop, [Symbol.asyncDispose]: kill }
 }
