@@ -1,4 +1,4 @@
-import { createInterface } from 'node:readline/promises'
+import { createInterface, type Interface } from 'node:readline/promises'
 import { Writable } from 'node:stream'
 import { text } from 'node:stream/consumers'
 import type { Command } from 'commander'
@@ -65,12 +65,21 @@ async function askedProfile(givenUrl: string | undefined): Promise<Profile> {
     },
   })
   using questions = createInterface({ input: process.stdin, output, terminal: process.stdin.isTTY })
-  const url = givenUrl ?? ((await questions.question(`Management URL [${defaultUrl}]: `)) || defaultUrl)
-  const asked = questions.question('API key: ')
+  const url = givenUrl ?? ((await answered(questions, `Management URL [${defaultUrl}]: `)) || defaultUrl)
+  const asked = answered(questions, 'API key: ')
   screen.muted = true
   const api_key = (await asked).trim()
   process.stderr.write('\n')
   return checked({ url, api_key })
+}
+
+async function answered(questions: Interface, question: string): Promise<string> {
+  try {
+    return await questions.question(question)
+  } catch (cause) {
+    process.stderr.write('\n')
+    throw new CommandFailure('failure', 'You have not logged in; nothing was kept.', { cause })
+  }
 }
 
 function checked(profile: Profile): Profile {

@@ -5,7 +5,7 @@ import { after, before, describe, test } from 'node:test'
 import { temporaryFolder } from '../ledger/temporary-folder.ts'
 import { chat, defaultSlug, type Gateway, startGateway } from '../support/gateway.ts'
 import { startMockUpstream } from '../support/mock-upstream.ts'
-import { tollgate } from '../support/tollgate-command.ts'
+import { tollgate, tollgateAtTerminal } from '../support/tollgate-command.ts'
 
 describe('the tollgate command', () => {
   const folder = temporaryFolder()
@@ -91,6 +91,17 @@ describe('the tollgate command', () => {
     assert.equal(code, 2)
     assert.match(stderr, /--with-api-key/)
   })
+
+  for (const [key, name] of [
+    ['\x03', 'Ctrl+C'],
+    ['\x04', 'Ctrl+D'],
+  ] as const) {
+    test(`login ends with a sentence when the person gives up (${name})`, async () => {
+      const { code, screen } = await tollgateAtTerminal(['login'], { settings, key })
+      assert.equal(code, 1)
+      assert.match(screen, /\r\ntollgate: You have not logged in; nothing was kept\.\r\n$/)
+    })
+  }
 
   test('logout forgets the key', async () => {
     assert.equal((await run('logout')).code, 0)

@@ -18,6 +18,25 @@ export interface CommandOptions {
   killAfterMs?: number
 }
 
+/** Runs the `tollgate` command at a terminal, where a person presses `key` once it asks; resolves with what is on the screen. */
+export async function tollgateAtTerminal(
+  words: readonly string[],
+  { settings, key }: { settings: Record<string, string>; key: string },
+): Promise<{ code: number | null; screen: string }> {
+  const command = [process.execPath, main, ...words].join(' ')
+  const child = spawn('script', ['--quiet', '--return', '--command', command, '/dev/null'], {
+    env: { PATH: process.env['PATH'], ...settings },
+  })
+  let screen = ''
+  child.stdout.on('data', (shown) => {
+    const hadAsked = screen.includes(': ')
+    screen += shown
+    if (!hadAsked && screen.includes(': ')) child.stdin.write(key)
+  })
+  const [code] = await once(child, 'exit')
+  return { code, screen }
+}
+
 /** Runs the `tollgate` command to its end. */
 export async function tollgate(
   words: readonly string[],
