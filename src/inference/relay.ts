@@ -110,12 +110,10 @@ function pass(
   return new Promise((resolve) => {
     const held: Buffer[] = []
     let stall: Timer | null = null
-    let isOver = false
     const finish = (kind: Ending['kind']) => {
-      isOver = true
       stall?.cancel()
-      // The rest of what upstream sends is nothing to anybody, and its connection can serve again.
-      response.resume()
+      // The rest of what upstream sends is nothing to anybody.
+      response.discard()
       resolve({ kind, final: joined(held) })
     }
     const take = ({ send, final }: ReturnType<ResponseTap['push']>) => {
@@ -132,13 +130,11 @@ function pass(
     client.onGone(() => finish('client-gone'))
     response.readInto({
       data(chunk) {
-        if (isOver) return
         take(tap.push(chunk))
         // A stream says itself where it ends; some servers leave the connection open after it.
         if (isStream && tap.complete) finish('ended')
       },
       end() {
-        if (isOver) return
         take(tap.end())
         finish('ended')
       },

@@ -98,7 +98,7 @@ export class UpstreamResponse implements OutboundHandler {
     else this.resume()
   }
 
-  /** Reads on without keeping anything, so that the connection can serve again; a long body is cut off. */
+  /** Reads on without keeping anything, so that the connection can serve again; what is long, or takes long, is cut off. */
   discard(): void {
     let bytes = 0
     this.readInto({
@@ -109,6 +109,7 @@ export class UpstreamResponse implements OutboundHandler {
       end: () => {},
       error: () => {},
     })
+    this.#call.endSoon()
   }
 
   pause(): void {

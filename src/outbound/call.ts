@@ -12,6 +12,7 @@ export interface OutboundHandler {
 export interface Carrier {
   pause(): void
   resume(): void
+  endSoon(): void
   destroy(): void
 }
 
@@ -34,6 +35,11 @@ export class OutboundCall {
 
   resume(): void {
     this.#carrier?.resume()
+  }
+
+  /** Nobody waits for the rest of the response: it may come for 5 s more, so that its connection can serve again. */
+  endSoon(): void {
+    this.#carrier?.endSoon()
   }
 
   /** Ends it at once, with its connection; the handler hears `reason`. Changes nothing once it is over. */

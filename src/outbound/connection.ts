@@ -31,6 +31,9 @@ export class OutboundTimeoutError extends Error {
   }
 }
 
+/** How long the rest of a response may take that nobody waits for. */
+const unwantedMsMax = 5_000
+
 /** A keep-alive connection to a server, which carries one call at a time. */
 export class Connection implements Carrier, ResponseTaker {
   readonly #socket: Socket
@@ -43,6 +46,9 @@ export class Connection implements Carrier, ResponseTaker {
   /** Since `checkDeadline` last looked. */
   #hasSpoken = true
   #isPaused = false
+  #isUnwanted = false
+  /** When `checkDeadline` first saw that. */
+  #unwantedSinceMs: number | null = null
   /** The request is written at the end of the turn. */
   #isUnsent = false
   #failure: Error | null = null
@@ -78,6 +84,8 @@ export class Connection implements Carrier, ResponseTaker {
     call.carriedBy(this)
     this.#allowedMs = this.#options.firstByteTimeoutMs
     this.#hasSpoken = true
+    this.#isUnwanted = false
+    this.#unwantedSinceMs = null
     this.#isUnsent = true
     atEndOfTurn(() => {
       this.#isUnsent = false
@@ -98,14 +106,17 @@ export class Connection implements Carrier, ResponseTaker {
     this.#socket.resume()
   }
 
-  /** Gives up a call whose server says nothing. To be called now and then: it takes two looks to see a silence. */
+  endSoon(): void {
+    this.#isUnwanted = true
+  }
+
+  /**
+   * Gives up a call whose server says nothing, or too much. To be called now and then: it takes two looks to see how
+   * long something lasts.
+   */
   checkDeadline(nowMs: number): void {
-    if (this.#hasSpoken || this.#isPaused) {
-      this.#hasSpoken = false
-      this.#silentSinceMs = nowMs
-    } else if (this.#call !== null && nowMs - this.#silentSinceMs >= this.#allowedMs) {
-      this.#fail(new OutboundTimeoutError())
-    }
+    const isTooLate = this.#isSilentTooLong(nowMs) || this.#isUnwantedTooLong(nowMs)
+    if (isTooLate && this.#call !== null) this.#fail(new OutboundTimeoutError())
   }
 
   destroy(): void {
@@ -142,6 +153,18 @@ export class Connection implements Carrier, ResponseTaker {
     } catch (cause) {
       this.#fail(cause instanceof Error ? cause : new Error(String(cause)))
     }
+  }
+
+  #isSilentTooLong(nowMs: number): boolean {
+    if (this.#hasSpoken || this.#isPaused) this.#silentSinceMs = nowMs
+    this.#hasSpoken = false
+    return nowMs - this.#silentSinceMs >= this.#allowedMs
+  }
+
+  #isUnwantedTooLong(nowMs: number): boolean {
+    if (!this.#isUnwanted) return false
+    this.#unwantedSinceMs ??= nowMs
+    return nowMs - this.#unwantedSinceMs >= unwantedMsMax
   }
 
   #fail(cause: Error): void {

@@ -41,7 +41,7 @@ test('upstream is read on after the last frame of a stream, also when that frame
   })
   upstream.send(`data: {"choices":[{"delta":{"content":"${'x'.repeat(200)}"}}]}\n\n${usage}data: [DONE]\n\n`)
   await relayed
-  assert.deepEqual(upstream.asked, ['resume', 'pause', 'resume'])
+  assert.deepEqual(upstream.asked, ['resume', 'pause', 'resume', 'endSoon'])
 })
 
 const usage = 'data: {"choices":[],"usage":{"prompt_tokens":1,"completion_tokens":1}}\n\n'
@@ -69,6 +69,7 @@ class PausableUpstream {
     this.#call.carriedBy({
       pause: () => this.asked.push('pause'),
       resume: () => this.asked.push('resume'),
+      endSoon: () => this.asked.push('endSoon'),
       destroy: () => {},
     })
     this.#call.head(200, { 'content-type': 'text/event-stream' })

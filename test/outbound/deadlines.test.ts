@@ -43,6 +43,36 @@ describe('the deadlines of a call', () => {
     assert.match(String(call.error), /did not come in time/)
   })
 
+  test('a server that goes on speaking when nobody waits for it any more is given up after 5 s', async () => {
+    await using call = await startedCall()
+    call.server.write('HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n')
+    call.call.endSoon()
+    const speakFor = async (seconds: number) => {
+      for (let second = 0; second < seconds; second++) {
+        const before = call.bytes
+        call.server.write('1\r\nx\r\n')
+        await until(() => call.bytes > before || call.error !== null)
+        call.clock.advance(1_000)
+      }
+    }
+    await speakFor(5)
+    assert.equal(call.error, null)
+    await speakFor(1)
+    assert.match(String(call.error), /did not come in time/)
+    await until(() => call.server.destroyed)
+  })
+
+  test('the next call on its connection has time again', async () => {
+    await using call = await startedCall()
+    call.call.endSoon()
+    call.server.write('HTTP/1.1 200 OK\r\ncontent-length: 0\r\nkeep-alive: timeout=100\r\n\r\n')
+    await until(() => call.hasEnded)
+    const again = call.dispatch()
+    await once(call.server, 'data')
+    call.clock.advance(firstByteTimeoutMs - 1)
+    assert.equal(again.error, null)
+  })
+
   test('the time in which nobody reads is not the server’s', async () => {
     await using call = await startedCall()
     call.server.write('HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nx')
