@@ -2,9 +2,9 @@ import assert from 'node:assert/strict'
 import { readFileSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
-import { temporaryFolder } from '../ledger/temporary-folder.ts'
 import { chat, defaultSlug, type Gateway, startGateway } from '../support/gateway.ts'
 import { startMockUpstream } from '../support/mock-upstream.ts'
+import { temporaryFolder } from '../support/temporary-folder.ts'
 import { tollgate, tollgateAtTerminal } from '../support/tollgate-command.ts'
 
 describe('the tollgate command', () => {

@@ -6,11 +6,11 @@ import { test } from 'node:test'
 import { setTimeout as delay } from 'node:timers/promises'
 import { verifyLedger } from '../../src/ledger/verify.ts'
 import { startReceiver } from '../delivery/receiver.ts'
-import { temporaryFolder } from '../ledger/temporary-folder.ts'
 import { openTestDatabase } from '../support/database-backends.ts'
 import { startMockUpstream } from '../support/mock-upstream.ts'
 import { call, readEvents, readMetrics, setUp, sumOf, usageToday } from '../support/record-under-load.ts'
 import { type ServedProcess, startServed } from '../support/served-process.ts'
+import { temporaryFolder } from '../support/temporary-folder.ts'
 import { until } from '../support/until.ts'
 
 const kills = 20

@@ -1,12 +1,12 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { countTokens } from '../../src/inference/token-count.ts'
-import { temporaryFolder } from '../ledger/temporary-folder.ts'
 import { startGateway } from '../support/gateway.ts'
 import { ManualClock } from '../support/manual-clock.ts'
 import { startMockUpstream } from '../support/mock-upstream.ts'
 import { readEvents, setUp, slug } from '../support/record-under-load.ts'
 import { type ServedProcess, startServed } from '../support/served-process.ts'
+import { temporaryFolder } from '../support/temporary-folder.ts'
 import { until } from '../support/until.ts'
 
 test('a node that is told to stop serves on, unready, until proxies have turned away', async () => {

@@ -5,9 +5,9 @@ import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { after, before, describe, test } from 'node:test'
 import { signatureHeaders } from '../../src/delivery/signature.ts'
-import { temporaryFolder } from '../ledger/temporary-folder.ts'
 import { type Customer, chat, defaultSlug, type Gateway, startGateway } from '../support/gateway.ts'
 import { type MockUpstream, startMockUpstream } from '../support/mock-upstream.ts'
+import { temporaryFolder } from '../support/temporary-folder.ts'
 import { until } from '../support/until.ts'
 
 const examples = [

@@ -5,7 +5,7 @@ import { join, resolve } from 'node:path'
 import { describe, test } from 'node:test'
 import { promisify } from 'node:util'
 import { JsonText } from '../../src/inference/json-text.ts'
-import { temporaryFolder } from '../ledger/temporary-folder.ts'
+import { temporaryFolder } from '../support/temporary-folder.ts'
 
 const root = resolve(import.meta.dirname, '../..')
 /** So much of a text is in the module's memory at a time. */

@@ -6,11 +6,11 @@ import { eventText } from '../../src/ledger/event-text.ts'
 import { openJournal } from '../../src/ledger/journal.ts'
 import { eventRecord } from '../../src/ledger/journal-record.ts'
 import { openSqliteFile } from '../../src/storage/sqlite.ts'
+import { temporaryFolder } from '../support/temporary-folder.ts'
 import { waitsForDisk } from './disk-waits.ts'
 import { textsIn } from './journal-texts.ts'
 import { quiet } from './quiet-parts.ts'
 import { sampleEvent, sampleEvents } from './sample-event.ts'
-import { temporaryFolder } from './temporary-folder.ts'
 
 /** A journal as it was before it had segments: rows of events that were committed together, one on each line. */
 function earlierJournal(path: string, rows: readonly (readonly string[])[]): void {

@@ -3,8 +3,8 @@ import { test } from 'node:test'
 import type { EventQuery } from '../../src/ledger/event-page.ts'
 import { type Ledger, openLedger } from '../../src/ledger/ledger.ts'
 import { openTestDatabase } from '../support/database-backends.ts'
+import { temporaryFolder } from '../support/temporary-folder.ts'
 import { sampleEvent, sampleEvents, workspaceKeyEvent } from './sample-event.ts'
-import { temporaryFolder } from './temporary-folder.ts'
 
 const noonMs = Date.parse('2026-01-15T12:00:00.000Z')
 

@@ -10,12 +10,12 @@ import { JournalSegments } from '../../src/ledger/journal-segments.ts'
 import { type JournalStretch, readStretch } from '../../src/ledger/journal-stretch.ts'
 import { shipLeftJournals } from '../../src/ledger/left-journals.ts'
 import { openLog } from '../../src/log.ts'
+import { temporaryFolder } from '../support/temporary-folder.ts'
 import { until } from '../support/until.ts'
 import { takeTexts, textsIn } from './journal-texts.ts'
 import { quiet } from './quiet-parts.ts'
 import { sampleEvents } from './sample-event.ts'
 import { startAppending } from './start-appending.ts'
-import { temporaryFolder } from './temporary-folder.ts'
 
 interface Logged {
   level: string

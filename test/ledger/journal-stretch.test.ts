@@ -6,9 +6,9 @@ import { eventRecord, removalRecord } from '../../src/ledger/journal-record.ts'
 import { JournalSegments } from '../../src/ledger/journal-segments.ts'
 import { type JournalStretch, readStretch } from '../../src/ledger/journal-stretch.ts'
 import { openLog } from '../../src/log.ts'
+import { temporaryFolder } from '../support/temporary-folder.ts'
 import { takeTexts, textsIn } from './journal-texts.ts'
 import { stretchOf } from './stretch-of.ts'
-import { temporaryFolder } from './temporary-folder.ts'
 
 const texts = ['["a"]', '["b"]', '["c"]', '["d"]', '["e"]']
 

@@ -9,11 +9,11 @@ import { type Journal, JournalError, openJournal } from '../../src/ledger/journa
 import { readStretch } from '../../src/ledger/journal-stretch.ts'
 import { openLog } from '../../src/log.ts'
 import { tokensMax } from '../../src/token-bounds.ts'
+import { temporaryFolder } from '../support/temporary-folder.ts'
 import { waitsForDisk } from './disk-waits.ts'
 import { takeTexts, textsIn } from './journal-texts.ts'
 import { quiet } from './quiet-parts.ts'
 import { sampleEvent, sampleEvents } from './sample-event.ts'
-import { temporaryFolder } from './temporary-folder.ts'
 
 function openJournalIn(folder: { path: string }, sync: 'normal' | 'full' = 'normal'): Journal {
   return openJournal({ path: join(folder.path, 'journal.db'), sync, ...quiet })

@@ -9,9 +9,9 @@ import { openLedger } from '../../src/ledger/ledger.ts'
 import { ledgerWriter } from '../../src/ledger/ledger-writer.ts'
 import { startShipper } from '../../src/ledger/shipper.ts'
 import { openTestDatabase } from '../support/database-backends.ts'
+import { temporaryFolder } from '../support/temporary-folder.ts'
 import { quiet } from './quiet-parts.ts'
 import { assertSoundRecord, recordOf } from './record-of.ts'
-import { temporaryFolder } from './temporary-folder.ts'
 
 /**
  * Runs a process that records events in `folder`, kills it once it has acknowledged `killAfter` of them (or lets it

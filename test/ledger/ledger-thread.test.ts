@@ -10,12 +10,12 @@ import { openLedgerThread } from '../../src/ledger/ledger-thread.ts'
 import { type Shipper, startShipper } from '../../src/ledger/shipper.ts'
 import { openLog } from '../../src/log.ts'
 import { type Database, openEmbeddedDatabase } from '../../src/storage/database.ts'
+import { temporaryFolder } from '../support/temporary-folder.ts'
 import { textsIn } from './journal-texts.ts'
 import { quiet } from './quiet-parts.ts'
 import { assertSoundRecord, recordOf } from './record-of.ts'
 import { sampleEvents } from './sample-event.ts'
 import { stretchOf } from './stretch-of.ts'
-import { temporaryFolder } from './temporary-folder.ts'
 
 interface Line {
   folder: string

@@ -10,10 +10,10 @@ import type { Database } from '../../src/storage/database.ts'
 import { embeddedDatabasePath } from '../../src/storage/open-database.ts'
 import { dayTokensMax, tokensMax } from '../../src/token-bounds.ts'
 import { engine, openTestDatabase } from '../support/database-backends.ts'
+import { temporaryFolder } from '../support/temporary-folder.ts'
 import { assertSoundRecord, dailyUsageOf, recordOf } from './record-of.ts'
 import { sampleEvent, sampleEvents, workspaceKeyEvent } from './sample-event.ts'
 import { stretchOf } from './stretch-of.ts'
-import { temporaryFolder } from './temporary-folder.ts'
 
 interface Written extends AsyncDisposable {
   database: Database

@@ -5,12 +5,12 @@ import { join } from 'node:path'
 import { test } from 'node:test'
 import { eventOfText, eventText } from '../../src/ledger/event-text.ts'
 import { JournalError, openJournal } from '../../src/ledger/journal.ts'
+import { temporaryFolder } from '../support/temporary-folder.ts'
 import { until } from '../support/until.ts'
 import { takeTexts, textsIn } from './journal-texts.ts'
 import { quiet } from './quiet-parts.ts'
 import { sampleEvent } from './sample-event.ts'
 import { type Round, startAppending } from './start-appending.ts'
-import { temporaryFolder } from './temporary-folder.ts'
 
 /**
  * The kernel refuses writes beyond a file size, as a full disk does, and descriptors; this sets and lifts that limit

@@ -6,7 +6,7 @@ import { test } from 'node:test'
 import { systemClock } from '../../src/clock.ts'
 import { eventLoopTurn } from '../../src/ledger/event-loop-turn.ts'
 import { openEmbeddedDatabase } from '../../src/storage/database.ts'
-import { temporaryFolder } from './temporary-folder.ts'
+import { temporaryFolder } from '../support/temporary-folder.ts'
 
 const head = { workspace_id: 'workspace-a', position: 0, sequence: 0 }
 

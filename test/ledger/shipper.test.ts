@@ -13,10 +13,10 @@ import { Database, openEmbeddedDatabase } from '../../src/storage/database.ts'
 import { openSqliteFile } from '../../src/storage/sqlite.ts'
 import { nodeSqliteDialect } from '../../src/storage/sqlite-dialect.ts'
 import { ManualClock } from '../support/manual-clock.ts'
+import { temporaryFolder } from '../support/temporary-folder.ts'
 import { quiet } from './quiet-parts.ts'
 import { assertSoundRecord, recordOf } from './record-of.ts'
 import { sampleEvent, sampleEvents } from './sample-event.ts'
-import { temporaryFolder } from './temporary-folder.ts'
 
 type WrittenLedger = Pick<Ledger, 'write'>
 

@@ -15,9 +15,9 @@ import type { Database } from '../../src/storage/database.ts'
 import { openRecord } from '../../src/storage/open-database.ts'
 import { databaseSettings, openTestDatabase } from '../support/database-backends.ts'
 import { ManualClock } from '../support/manual-clock.ts'
+import { temporaryFolder } from '../support/temporary-folder.ts'
 import { until } from '../support/until.ts'
 import { sampleEvent, sampleEvents } from './sample-event.ts'
-import { temporaryFolder } from './temporary-folder.ts'
 
 const main = join(import.meta.dirname, '../../src/main.ts')
 const dayMs = 86_400_000

@@ -2,10 +2,10 @@ import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
-import { temporaryFolder } from '../ledger/temporary-folder.ts'
 import { chat, defaultSlug, startGateway } from '../support/gateway.ts'
 import { startMockUpstream } from '../support/mock-upstream.ts'
 import { type PostgresServer, startPostgres } from '../support/postgres.ts'
+import { temporaryFolder } from '../support/temporary-folder.ts'
 import { tollgate } from '../support/tollgate-command.ts'
 
 describe('the master key of nodes on one PostgreSQL', () => {

@@ -1,13 +1,13 @@
 import assert from 'node:assert/strict'
 import { after, before, describe, test } from 'node:test'
 import { setTimeout as delay } from 'node:timers/promises'
-import { temporaryFolder } from '../ledger/temporary-folder.ts'
 import { type Customer, chat, defaultSlug, type Gateway, startGateway } from '../support/gateway.ts'
 import { type MockUpstream, startMockUpstream } from '../support/mock-upstream.ts'
 import { type PostgresServer, startPostgres } from '../support/postgres.ts'
 import { recordedEvents } from '../support/recorded-events.ts'
 import { type RedisServers, startRedis, withoutRedis } from '../support/redis.ts'
 import { startServed } from '../support/served-process.ts'
+import { temporaryFolder } from '../support/temporary-folder.ts'
 import { until } from '../support/until.ts'
 
 describe('nodes on one Redis', withoutRedis, () => {

@@ -5,8 +5,8 @@ import { mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'n
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { Worker } from 'node:worker_threads'
-import { temporaryFolder } from '../ledger/temporary-folder.ts'
 import { startServed } from '../support/served-process.ts'
+import { temporaryFolder } from '../support/temporary-folder.ts'
 import { tollgate } from '../support/tollgate-command.ts'
 
 test('those who start at once in a new data folder have the same key', async () => {

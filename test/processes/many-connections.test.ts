@@ -3,10 +3,10 @@ import { once } from 'node:events'
 import { connect } from 'node:net'
 import { test } from 'node:test'
 import { Client } from 'undici'
-import { temporaryFolder } from '../ledger/temporary-folder.ts'
 import { startMockUpstream } from '../support/mock-upstream.ts'
 import { readEvents, readMetrics, setUp, slug } from '../support/record-under-load.ts'
 import { type ServedProcess, startServed } from '../support/served-process.ts'
+import { temporaryFolder } from '../support/temporary-folder.ts'
 import { until } from '../support/until.ts'
 
 const openFilesMax = 200

@@ -2,8 +2,8 @@ import assert from 'node:assert/strict'
 import { once } from 'node:events'
 import { connect } from 'node:net'
 import { test } from 'node:test'
-import { temporaryFolder } from '../ledger/temporary-folder.ts'
 import { startServed } from '../support/served-process.ts'
+import { temporaryFolder } from '../support/temporary-folder.ts'
 
 for (const [what, bytes] of [
   ['nothing', ''],

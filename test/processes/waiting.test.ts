@@ -3,9 +3,9 @@ import { test } from 'node:test'
 import { setTimeout as delay } from 'node:timers/promises'
 import { embeddedDatabasePath } from '../../src/storage/open-database.ts'
 import { openSqliteFile } from '../../src/storage/sqlite.ts'
-import { temporaryFolder } from '../ledger/temporary-folder.ts'
 import { freePort } from '../support/free-port.ts'
 import { startServed, workspaceKey } from '../support/served-process.ts'
+import { temporaryFolder } from '../support/temporary-folder.ts'
 
 for (const fallback of ['local', 'reject']) {
   test(`a node starts, and stops, while Redis is away and the fallback is ${fallback}`, async () => {

@@ -10,7 +10,7 @@ import { type JournalStretch, readStretch, type StretchReading } from '../../src
 import { textsIn } from '../ledger/journal-texts.ts'
 import { quiet } from '../ledger/quiet-parts.ts'
 import { sampleEvent } from '../ledger/sample-event.ts'
-import { temporaryFolder } from '../ledger/temporary-folder.ts'
+import { temporaryFolder } from '../support/temporary-folder.ts'
 
 /** A journal, and the array that it must agree with. */
 interface Pair {

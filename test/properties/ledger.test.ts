@@ -14,7 +14,7 @@ import { quiet } from '../ledger/quiet-parts.ts'
 import { assertSoundRecord, recordOf } from '../ledger/record-of.ts'
 import { sampleEvent, workspaceKeyEvent } from '../ledger/sample-event.ts'
 import { stretchOf } from '../ledger/stretch-of.ts'
-import { temporaryFolder } from '../ledger/temporary-folder.ts'
+import { temporaryFolder } from '../support/temporary-folder.ts'
 
 /** A journal and two nodes' connections to one ledger; and what the journal has acknowledged. */
 interface Node {

@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { openDatabase, openReader } from '../../src/storage/open-database.ts'
-import { temporaryFolder } from '../ledger/temporary-folder.ts'
 import { databaseSettings } from '../support/database-backends.ts'
+import { temporaryFolder } from '../support/temporary-folder.ts'
 
 test('what was committed can be read while a transaction is under way, and what that commits right after it', async () => {
   using folder = temporaryFolder()

@@ -6,8 +6,8 @@ import { readConfig } from '../../src/config.ts'
 import { openMemoryCounters } from '../../src/limits/memory-counters.ts'
 import { openWorkerPool } from '../../src/workers/worker-pool.ts'
 import { quiet } from '../ledger/quiet-parts.ts'
-import { temporaryFolder } from '../ledger/temporary-folder.ts'
 import { madeOf } from '../support/made-of.ts'
+import { temporaryFolder } from '../support/temporary-folder.ts'
 
 test('a worker that cannot stop does not keep the others from it', async () => {
   using folder = temporaryFolder()

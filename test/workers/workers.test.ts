@@ -1,12 +1,12 @@
 import assert from 'node:assert/strict'
 import { readdirSync } from 'node:fs'
 import { after, before, describe, test } from 'node:test'
-import { temporaryFolder } from '../ledger/temporary-folder.ts'
 import { childProcesses } from '../support/child-processes.ts'
 import { chat, defaultSlug, type Gateway, startGateway } from '../support/gateway.ts'
 import { madeOf } from '../support/made-of.ts'
 import { type MockUpstream, startMockUpstream } from '../support/mock-upstream.ts'
 import { recordedEvents } from '../support/recorded-events.ts'
+import { temporaryFolder } from '../support/temporary-folder.ts'
 import { until } from '../support/until.ts'
 
 describe('several inference processes', () => {

@@ -4,5 +4,5 @@ import { join } from 'node:path'
 
 /** A folder of the test's own, removed with all that is in it: `using folder = temporaryFolder()`. */
 export function temporaryFolder(): Disposable & { path: string } {
-  return mkdtempDisposableSync(join(tmpdir(), 'tollgate-ledger-'))
+  return mkdtempDisposableSync(join(tmpdir(), 'tollgate-test-'))
 }
