@@ -126,8 +126,8 @@ class SegmentedJournal implements Journal {
     if (clock.monotonic() - this.#failedAtMs < retryMs) return false
     try {
       segments.proveRoom(sync)
-    } catch {
-      this.#failedAtMs = clock.monotonic()
+    } catch (cause) {
+      this.#failed(cause)
       return false
     }
     this.#wrote()
@@ -186,8 +186,9 @@ class SegmentedJournal implements Journal {
 
   #failed(cause: unknown): void {
     const { clock, log } = this.#parts
-    if (this.#failedAtMs === null)
+    if (this.#failedAtMs === null) {
       log.error({ err: cause }, 'the journal cannot be written: requests are refused until it can')
+    }
     this.#failedAtMs = clock.monotonic()
   }
 

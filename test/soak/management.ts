@@ -6,7 +6,7 @@ import type { RestartedServer } from './restarted-server.ts'
 const pauseMs = 300
 
 /** What a lab does all day: renames a customer, gives another a new key, looks at usage and at the last events. */
-export class Management {
+export class Management implements AsyncDisposable {
   readonly #server: RestartedServer
   readonly #customers: readonly Customer[]
   readonly #acting: Promise<void>
@@ -21,6 +21,10 @@ export class Management {
   async stop(): Promise<void> {
     this.#isOver = true
     await this.#acting
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.stop()
   }
 
   async #act(): Promise<void> {

@@ -33,8 +33,8 @@ async function soak(minutes: number): Promise<Finding[]> {
   await manage(server, 'POST', '/v1/gateway/endpoints', { slug, targets: [target] })
   await manage(server, 'POST', '/v1/gateway/webhooks', { url: billing.url, retry_window_seconds: 604_800 })
   const { rootId, customers } = await takeOnCustomers(server)
-  const traffic = new Traffic(server, customers)
-  const management = new Management(server, customers)
+  await using traffic = new Traffic(server, customers)
+  await using management = new Management(server, customers)
 
   const residentMb: number[] = []
   const exitCodes: (number | null)[] = []
@@ -54,6 +54,7 @@ async function soak(minutes: number): Promise<Finding[]> {
   const recorded = await readEvents(server)
   await until(() => billing.taken.size >= recorded.length, { withinMs: 600_000, everyMs: 1_000 }).catch(() => {})
   say(`${recorded.length} events; ${server.kills} kills; billing had ${billing.repeats} of them again`)
+  for (const answer of traffic.unexpected) say(`unexpected: ${answer}`)
   say(`resident after each minute in which the server was left alone: ${residentMb.join(', ')} MB`)
   return [
     ...findings({

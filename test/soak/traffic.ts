@@ -20,7 +20,7 @@ const pauseMaxMs = 200
 const framesBeforeLeaving = 3
 
 /** Customers that call all the time; what they saw is kept. */
-export class Traffic {
+export class Traffic implements AsyncDisposable {
   readonly completed: Completed[] = []
   /** Request ids of the answers that their clients left. */
   readonly abandoned: string[] = []
@@ -45,6 +45,10 @@ export class Traffic {
   async stop(): Promise<void> {
     this.#isOver = true
     await Promise.all(this.#clients)
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.stop()
   }
 
   summary(): string {
