@@ -7,6 +7,8 @@ export interface Customer {
   entityId: string
   key: string
   keyPrefix: string
+  /** Of the key before this one; null while there was none. */
+  formerKeyPrefix: string | null
   requestsPerMinute: number | null
 }
 
@@ -27,7 +29,13 @@ export async function takeOnCustomers(server: RestartedServer): Promise<{ rootId
       const requestsPerMinute = place === 0 ? 120 : null
       const hierarchy = { parent_group_id: planId }
       const groupId = await addGroup(server, { entityId, requestsPerMinute, hierarchy })
-      customers.push({ groupId, entityId, requestsPerMinute, ...(await mintKey(server, groupId)) })
+      customers.push({
+        groupId,
+        entityId,
+        requestsPerMinute,
+        formerKeyPrefix: null,
+        ...(await mintKey(server, groupId)),
+      })
     }
   }
   return { rootId, customers }

@@ -45,9 +45,11 @@ async function rename(server: RestartedServer, { groupId }: Customer): Promise<v
 }
 
 async function changeKey(server: RestartedServer, customer: Customer): Promise<void> {
-  const { groupId, keyPrefix: former } = customer
-  Object.assign(customer, await mintKey(server, groupId))
-  await manage(server, 'DELETE', `/v1/gateway/groups/${groupId}/api_keys/${former}`)
+  const { groupId, keyPrefix, formerKeyPrefix } = customer
+  Object.assign(customer, await mintKey(server, groupId), { formerKeyPrefix: keyPrefix })
+  // The key that has just been replaced may still be on its way to the server: its turn is the next time.
+  if (formerKeyPrefix !== null)
+    await manage(server, 'DELETE', `/v1/gateway/groups/${groupId}/api_keys/${formerKeyPrefix}`)
 }
 
 async function lookAtUsage(server: RestartedServer, { groupId }: Customer): Promise<void> {

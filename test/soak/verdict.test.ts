@@ -5,7 +5,14 @@ import { tokensOf } from './requests.ts'
 import type { Completed } from './traffic.ts'
 import { findings, type Observed } from './verdict.ts'
 
-const customer = { groupId: 'g1', entityId: 'c1', key: 'tk_1.secret', keyPrefix: 'tk_1', requestsPerMinute: 3 }
+const customer = {
+  groupId: 'g1',
+  entityId: 'c1',
+  key: 'tk_1.secret',
+  keyPrefix: 'tk_1',
+  formerKeyPrefix: null,
+  requestsPerMinute: 3,
+}
 const abandonedNumber = 20
 
 function event(number: number, sequence: number): Recorded {
