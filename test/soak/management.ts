@@ -48,8 +48,8 @@ async function changeKey(server: RestartedServer, customer: Customer): Promise<v
   const { groupId, keyPrefix, formerKeyPrefix } = customer
   Object.assign(customer, await mintKey(server, groupId), { formerKeyPrefix: keyPrefix })
   // The key that has just been replaced may still be on its way to the server: its turn is the next time.
-  if (formerKeyPrefix !== null)
-    await manage(server, 'DELETE', `/v1/gateway/groups/${groupId}/api_keys/${formerKeyPrefix}`)
+  if (formerKeyPrefix === null) return
+  await manage(server, 'DELETE', `/v1/gateway/groups/${groupId}/api_keys/${formerKeyPrefix}`)
 }
 
 async function lookAtUsage(server: RestartedServer, { groupId }: Customer): Promise<void> {
